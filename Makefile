@@ -1,0 +1,64 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# requirements.lock has one section a group: runtime, build, embedded, development.
+locked = $(PIP) --require-hashes -r <(sed -n '/^\# $(1)$$/,/^$$/p' requirements.lock)
+
+.PHONY: help
+help: ## Show this list.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+.PHONY: serve
+serve: $(VENV)/.serve ## Install what is needed and run the service, with a Postgres of its own.
+	@$(BIN)/participants serve
+
+.PHONY: test
+test: $(VENV)/.development ## Install what is needed and run the tests, with a Postgres of their own.
+	@$(BIN)/pytest
+
+.PHONY: lint
+lint: $(VENV)/.development ## Check format, style, types, imports, protos and the Dockerfile.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/python protos/generate.py image $(VENV)/image.binpb
+	$(BIN)/buf lint $(VENV)/image.binpb --config protos/buf.yaml
+	$(BIN)/python protos/breaking.py
+	$(BIN)/hadolint Dockerfile
+
+.PHONY: format
+format: $(VENV)/.development ## Format the code and the protos.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format --write protos
+
+.PHONY: generate
+generate: $(VENV)/.development ## Write generated/ anew from protos/.
+	$(BIN)/python protos/generate.py stubs generated
+
+.PHONY: lock
+lock: $(VENV)/.development ## Choose the newest versions of all dependencies and pin them in requirements.lock.
+	$(BIN)/python .ci/lock.py
+
+.PHONY: clean
+clean: ## Remove what was installed and built; the data in .data stays.
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: requirements.lock pyproject.toml generated/pyproject.toml | $(VENV)/bin/python
+	$(call locked,runtime)
+	$(call locked,build)
+	$(call locked,embedded)
+	$(PIP) --no-deps --no-build-isolation -e generated -e .
+	@touch $@
+
+$(VENV)/.development: $(VENV)/.serve
+	$(call locked,development)
+	@touch $@

@@ -1,0 +1,126 @@
+"""The composition root: puts the service together, runs it until it is told to stop, and takes it apart in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from participants.v1 import participant_service_pb2
+
+from server.auth.authenticator import Authenticator
+from server.config import Address, Settings
+from server.gateway import listener as http
+from server.gateway.application import Gateway
+from server.metrics import Metrics
+from server.participants.service import Participants
+from server.participants.writer import SharedWriter
+from server.postgres.database import Database
+from server.postgres.keys import PostgresKeys
+from server.postgres.participants import PostgresParticipants
+from server.postgres.probe import Probe
+from server.rpc import listener as rpc
+from server.rpc.health import Health
+from server.rpc.pipeline import Pipeline
+from server.rpc.servicer import ParticipantServicer
+
+logger = logging.getLogger(__name__)
+
+SERVICE = participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"]
+# How long calls under way may take to finish once the service is told to stop; in seconds.
+GRACE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the service answers, with the ports it got."""
+
+    grpc: Address
+    http: Address | None
+
+
+async def serve(
+    settings: Settings, conninfo: str, fixed_organization_id: str | None, ready: Callable[[Listening], None]
+) -> None:
+    """Runs the service on a migrated database until SIGINT or SIGTERM. Raises ConfigurationError.
+
+    `fixed_organization_id` is the organization of `settings.api_key`; `ready` is called once the service answers.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with service(settings, conninfo, fixed_organization_id) as listening:
+        ready(listening)
+        await stop.wait()
+        logger.info("stopping")
+
+
+@asynccontextmanager
+async def service(
+    settings: Settings, conninfo: str, fixed_organization_id: str | None
+) -> AsyncIterator[Listening]:
+    """Opens the service, yields where it listens, and closes it."""
+    async with AsyncExitStack() as stack:
+        database = Database(conninfo)
+        stack.push_async_callback(database.close)
+        await database.open()
+        store = PostgresParticipants(database)
+        writer = SharedWriter(store)
+        stack.push_async_callback(writer.close)
+        authenticator = Authenticator(
+            PostgresKeys(database), fixed_key=settings.api_key, fixed_organization_id=fixed_organization_id
+        )
+        await stack.enter_async_context(_background(authenticator.refresh_forever()))
+        probe = Probe(conninfo)
+        stack.push_async_callback(probe.close)
+        health = Health(probe.is_up)
+        await health.check()
+        await stack.enter_async_context(_background(health.watch_forever()))
+        metrics = Metrics()
+        pipeline = Pipeline(authenticator, metrics)
+        servicer = ParticipantServicer(Participants(store, writer))
+
+        grpc_server = rpc.grpc_server(servicer, pipeline, health, reflect=settings.reflection, share_port=False)
+        grpc_address = rpc.listen(grpc_server, settings.grpc_address)
+        http_address = None
+        if settings.http_address is not None:
+            gateway = Gateway(SERVICE, servicer, pipeline, health, metrics)
+            http_address = await stack.enter_async_context(_http_server(gateway, settings.http_address))
+        await grpc_server.start()
+        stack.push_async_callback(grpc_server.stop, GRACE)
+        stack.push_async_callback(health.drain)
+        yield Listening(grpc_address, http_address)
+
+
+@asynccontextmanager
+async def _http_server(gateway: Gateway, address: Address) -> AsyncIterator[Address]:
+    listener = http.listen(address, share_port=False)
+    server = http.http_server(gateway)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield Address(address.host, listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    task.add_done_callback(_report_death)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _report_death(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("a background task died", exc_info=task.exception())

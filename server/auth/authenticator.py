@@ -1,0 +1,135 @@
+"""Finds out which organization a caller belongs to, from its API key."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hmac import compare_digest
+from typing import Protocol
+
+from server.auth.keys import KeyRecord, KeyReference, digest, reference
+from server.errors import Unauthenticated, Unavailable
+
+logger = logging.getLogger(__name__)
+
+# A key that is in use is looked up again this often, in the background. A record older than MAX_AGE is not trusted
+# any more and looked up at once, so that a revoked key stops working within 10 seconds even when the background
+# look-ups fail.
+REFRESH_EVERY = 3.0
+MAX_AGE = 8.0
+# A key that nobody used for this long is forgotten.
+FORGET_AFTER = 60.0
+# So many unknown keys are looked up at a time: guessing keys must not take the pool's connections.
+MAX_LOOKUPS = 2
+
+
+class KeyStore(Protocol):
+    """Where key records are kept. Raises Unavailable when it cannot be reached."""
+
+    async def find(self, keys: Sequence[KeyReference]) -> Mapping[KeyReference, KeyRecord]:
+        """Returns the records of those keys that exist."""
+
+
+@dataclass(slots=True)
+class _Known:
+    record: KeyRecord
+    looked_up: float
+    used: float
+
+
+class Authenticator:
+    """Knows the keys that are in use, so that a warm call costs no query.
+
+    `fixed_key` is a key that is accepted beside the stored ones, for the organization `fixed_organization_id`.
+    """
+
+    def __init__(
+        self, store: KeyStore, *, fixed_key: str | None = None, fixed_organization_id: str | None = None
+    ) -> None:
+        self._store = store
+        self._known: dict[KeyReference, _Known] = {}
+        self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
+        self._fixed_digest = digest(fixed_key) if fixed_key else None
+        self._fixed_organization_id = fixed_organization_id
+
+    async def authenticate(self, metadata: Mapping[str, str | bytes]) -> str:
+        """Returns the id of the caller's organization.
+
+        `metadata` has lower-case names. Raises Unauthenticated, with one message whatever the cause, and
+        Unavailable when the key is not known yet and the database cannot be asked.
+        """
+        key = _presented(metadata)
+        if key is None:
+            raise Unauthenticated
+        presented = digest(key)
+        if self._fixed_digest is not None and compare_digest(presented, self._fixed_digest):
+            assert self._fixed_organization_id is not None
+            return self._fixed_organization_id
+        claimed = reference(key)
+        if claimed is None:
+            raise Unauthenticated
+        record = await self._record(claimed)
+        if record is None or not compare_digest(presented, record.digest) or not _is_valid(record):
+            raise Unauthenticated
+        return claimed.organization_id
+
+    async def refresh_forever(self) -> None:
+        """Looks the keys in use up again and again; to be run as a task."""
+        while True:
+            await asyncio.sleep(REFRESH_EVERY)
+            try:
+                await self._refresh()
+            except Unavailable:
+                logger.warning("the API keys could not be refreshed: the database is not available")
+
+    async def _record(self, claimed: KeyReference) -> KeyRecord | None:
+        now = time.monotonic()
+        known = self._known.get(claimed)
+        if known is not None and now - known.looked_up < MAX_AGE:
+            known.used = now
+            return known.record
+        async with self._lookups:
+            found = await self._store.find([claimed])
+        self._remember(found, [claimed], now)
+        return found.get(claimed)
+
+    async def _refresh(self) -> None:
+        now = time.monotonic()
+        for key in [key for key, known in self._known.items() if now - known.used > FORGET_AFTER]:
+            del self._known[key]
+        keys = list(self._known)
+        if keys:
+            self._remember(await self._store.find(keys), keys, now)
+
+    def _remember(
+        self, found: Mapping[KeyReference, KeyRecord], asked: Sequence[KeyReference], looked_up: float
+    ) -> None:
+        for key in asked:
+            record = found.get(key)
+            if record is None:
+                self._known.pop(key, None)
+            elif key in self._known:
+                self._known[key].record = record
+                self._known[key].looked_up = looked_up
+            else:
+                self._known[key] = _Known(record, looked_up, used=looked_up)
+
+
+def _presented(metadata: Mapping[str, str | bytes]) -> str | None:
+    key = metadata.get("x-api-key")
+    if key is None:
+        authorization = metadata.get("authorization")
+        if not isinstance(authorization, str):
+            return None
+        scheme, _, key = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+    return key.strip() if isinstance(key, str) else None
+
+
+def _is_valid(record: KeyRecord) -> bool:
+    return not record.revoked and (record.expires_at is None or record.expires_at > datetime.now(UTC))

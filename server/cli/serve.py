@@ -1,0 +1,39 @@
+"""`participants serve`"""
+
+from __future__ import annotations
+
+import os
+
+import click
+import psycopg
+import uvloop
+
+from server import app, development
+from server.app import Listening
+from server.cli.database import database
+from server.config import Settings, read_settings
+from server.postgres.administration import ensure_organization
+
+
+@click.command()
+def serve() -> None:
+    """Run the service until it is interrupted."""
+    settings = read_settings(os.environ)
+    with database(settings) as conninfo:
+        key = development.prepare(conninfo, settings.data_directory) if settings.database_url is None else None
+        organization_id = _fixed_organization(settings, conninfo)
+
+        def ready(listening: Listening) -> None:
+            http = f" and HTTP on {listening.http}" if listening.http else ""
+            click.echo(f"serving gRPC on {listening.grpc}{http}")
+            if key is not None:
+                click.echo(f"\nTry it in another terminal:\n\n{development.first_calls(key, listening.grpc, listening.http)}\n")
+
+        uvloop.run(app.serve(settings, conninfo, organization_id, ready))
+
+
+def _fixed_organization(settings: Settings, conninfo: str) -> str | None:
+    if settings.api_key is None:
+        return None
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        return ensure_organization(connection, development.ORGANIZATION)

@@ -1,0 +1,66 @@
+"""What a first start on the embedded database is given, so that there is something to call at once."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import psycopg
+
+from server.config import Address
+from server.postgres import administration
+from server.postgres.administration import NameTaken
+
+ORGANIZATION = "default"
+PROGRAM = "demo"
+
+
+def prepare(conninfo: str, data_directory: Path) -> str:
+    """Makes the organization, the program and the key that are not there yet, and returns the key.
+
+    The database keeps only the key's digest, so the key itself is kept in the data directory, for its owner alone.
+    """
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        administration.ensure_organization(connection, ORGANIZATION)
+        try:
+            administration.create_program(connection, ORGANIZATION, PROGRAM)
+        except NameTaken:
+            pass
+        return _key(connection, data_directory / "development-key")
+
+
+def _key(connection: psycopg.Connection[tuple[object, ...]], file: Path) -> str:
+    if file.exists():
+        return file.read_text().strip()
+    _, key = administration.create_key(connection, ORGANIZATION, "development", expires_at=None)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
+        handle.write(f"{key}\n")
+    return key
+
+
+def first_calls(key: str, grpc: Address, http: Address | None) -> str:
+    """Returns a grpcurl and a curl line that work as they stand when pasted into another terminal."""
+    body = shlex.quote('{"external_id": "user_abc123", "display_name": "Jane Doe", "attributes": {"plan": "premium"}}')
+    method = "participants.v1.ParticipantService/CreateParticipant"
+    lines = [f"{_grpcurl()} -plaintext -H 'x-api-key: {key}' -d {body} {reachable(grpc)} {method}"]
+    if http is not None:
+        lines.append(
+            f"curl -i -H 'X-API-Key: {key}' -H 'Content-Type: application/json' -d {body} "
+            f"http://{reachable(http)}/v1/participants"
+        )
+    return "\n\n".join(lines)
+
+
+def reachable(address: Address) -> Address:
+    """Returns the address under which this machine reaches a listener, which may listen on every interface."""
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # read, not listened on
+    return Address(loopback.get(address.host, address.host), address.port)
+
+
+def _grpcurl() -> str:
+    # Installed beside the service in a checkout, where it is on nobody's PATH.
+    beside = Path(sys.executable).parent / "grpcurl"
+    return "grpcurl" if shutil.which("grpcurl") or not beside.exists() else shlex.quote(str(beside))

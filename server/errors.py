@@ -1,0 +1,133 @@
+"""The service's own errors, and the one table that says how each looks over gRPC and over HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+DOMAIN = "participants.v1"
+
+
+class Code(Enum):
+    """Number in google.rpc.Code, HTTP status, and the `code` of the JSON error body (contract, section 4)."""
+
+    INVALID_ARGUMENT = (3, 400, "bad_request")
+    UNAUTHENTICATED = (16, 401, "unauthorized")
+    PERMISSION_DENIED = (7, 403, "forbidden")
+    NOT_FOUND = (5, 404, "not_found")
+    ABORTED = (10, 409, "conflict")
+    RESOURCE_EXHAUSTED = (8, 429, "too_many_requests")
+    UNAVAILABLE = (14, 503, "unavailable")
+    DEADLINE_EXCEEDED = (4, 504, "deadline_exceeded")
+    INTERNAL = (13, 500, "internal")
+
+    def __init__(self, number: int, http_status: int, http_code: str) -> None:
+        self.number = number
+        self.http_status = http_status
+        self.http_code = http_code
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One thing that is wrong with a request: a path such as `tags[2]`, an UPPER_SNAKE_CASE reason, a sentence."""
+
+    field: str
+    reason: str
+    message: str
+
+
+class ServiceError(Exception):
+    """What a caller is told. `message` and `reason` are public: no SQL, no driver text, no stack.
+
+    `retry_after` is in seconds, and None where sending the same request again makes no sense.
+    """
+
+    code: Code = Code.INTERNAL
+    reason: str = "INTERNAL"
+    retry_after: float | None = None
+    violations: tuple[FieldViolation, ...] = ()
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if reason is not None:
+            self.reason = reason
+
+
+class InvalidArgument(ServiceError):
+    """The request breaks a rule; every violation is reported at once."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "INVALID_FIELDS"
+
+    def __init__(
+        self, violations: tuple[FieldViolation, ...], message: str | None = None, *, reason: str | None = None
+    ) -> None:
+        super().__init__(message or _sentence(violations), reason=reason)
+        self.violations = violations
+
+
+def _sentence(violations: tuple[FieldViolation, ...]) -> str:
+    first = f"{violations[0].field}: {violations[0].message}"
+    return first if len(violations) == 1 else f"{first} (and {len(violations) - 1} more)"
+
+
+class Unauthenticated(ServiceError):
+    """There is no usable key. One message for every cause, so that nobody can probe which keys exist."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "API_KEY_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("a valid API key is required, as x-api-key or authorization: Bearer")
+
+
+class NotFound(ServiceError):
+    """There is no such thing, or it belongs to another organization: the caller cannot tell which."""
+
+    code = Code.NOT_FOUND
+
+
+class Conflict(ServiceError):
+    """Another transaction holds what the request wants to write, and did not let go in time."""
+
+    code = Code.ABORTED
+    reason = "PARTICIPANT_LOCKED"
+    retry_after = 0.5
+
+
+class Overloaded(ServiceError):
+    """More requests wait than the service will hold."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "QUEUE_FULL"
+    retry_after = 1.0
+
+
+class Unavailable(ServiceError):
+    """The database cannot be reached now. Whether a write under way was committed is unknown; sending the same
+    request again is safe."""
+
+    code = Code.UNAVAILABLE
+    reason = "DATABASE_UNAVAILABLE"
+    retry_after = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("the database is not available; retry")
+
+
+class DeadlineExceeded(ServiceError):
+    """The caller's deadline, or the service's own for callers that set none, has passed."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
+
+    def __init__(self) -> None:
+        super().__init__("the deadline has passed")
+
+
+class Internal(ServiceError):
+    """A fault of the service. The caller is told the request id and nothing else; the log has the rest."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"internal error, request id {request_id}")

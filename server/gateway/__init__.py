@@ -1,0 +1,1 @@
+"""HTTP: a thin JSON gateway that leads to the same servicer, in process."""

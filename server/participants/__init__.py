@@ -1,0 +1,1 @@
+"""What a participant is and what an upsert does, in plain Python: no protobuf, no SQL, no transport."""

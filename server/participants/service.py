@@ -1,0 +1,99 @@
+"""The use case: create a participant, or update it if its external_id exists; read it back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from server.errors import FieldViolation, InvalidArgument, NotFound, ServiceError
+from server.participants.model import MAX_TAG_LENGTH, Outcome, Participant, Upsert
+from server.participants.store import ParticipantStore
+from server.participants.writer import SharedWriter
+
+
+class Participants:
+    """Upserts and reads the participants of all organizations."""
+
+    def __init__(self, store: ParticipantStore, writer: SharedWriter) -> None:
+        self._store = store
+        self._writer = writer
+
+    async def upsert(self, upsert: Upsert, deadline: float) -> Outcome:
+        """Creates or updates one participant (contract, section 2).
+
+        `deadline` is on the event loop's clock. Raises InvalidArgument, NotFound for an unknown program, Conflict,
+        Overloaded, DeadlineExceeded and Unavailable.
+        """
+        outcome = self._submit(upsert, deadline)
+        try:
+            return await outcome
+        except asyncio.CancelledError:
+            self._writer.withdraw()
+            raise
+
+    async def upsert_all(
+        self, upserts: Sequence[Upsert | ServiceError], deadline: float
+    ) -> Sequence[Outcome | ServiceError]:
+        """Upserts each on its own, and returns in order what came of each: an outcome, or what `upsert` would raise.
+
+        What is an error already stays that error. Upserts of the same participant apply in order.
+        """
+        submitted = [self._submit_or_error(upsert, deadline) for upsert in upserts]
+        pending = [outcome for outcome in submitted if isinstance(outcome, asyncio.Future)]
+        try:
+            await asyncio.gather(*pending, return_exceptions=True)
+        except asyncio.CancelledError:
+            self._writer.withdraw()
+            raise
+        return [_settled(outcome) for outcome in submitted]
+
+    async def get(self, organization_id: str, participant_id: str) -> Participant:
+        """Returns a participant of the organization, or raises NotFound."""
+        participant = await self._store.get(organization_id, participant_id)
+        if participant is None:
+            raise NotFound("there is no participant with this id", reason="PARTICIPANT_NOT_FOUND")
+        return participant
+
+    def _submit(self, upsert: Upsert, deadline: float) -> asyncio.Future[Outcome]:
+        if upsert.tags:
+            upsert.tags = normalized_tags(upsert.tags)
+        return self._writer.submit(upsert, deadline)
+
+    def _submit_or_error(
+        self, upsert: Upsert | ServiceError, deadline: float
+    ) -> asyncio.Future[Outcome] | ServiceError:
+        if isinstance(upsert, ServiceError):
+            return upsert
+        try:
+            return self._submit(upsert, deadline)
+        except ServiceError as error:
+            return error
+
+
+def _settled(outcome: asyncio.Future[Outcome] | ServiceError) -> Outcome | ServiceError:
+    if isinstance(outcome, ServiceError):
+        return outcome
+    error = outcome.exception()
+    if error is None:
+        return outcome.result()
+    if isinstance(error, ServiceError):
+        return error
+    raise error
+
+
+def normalized_tags(tags: Sequence[str]) -> list[str]:
+    """Returns the tags in lower case without repeats, the first place kept.
+
+    Lower case can be longer (U+0130 becomes two code points), so a tag may be too long only now.
+    """
+    lowered = [tag.lower() for tag in tags]
+    violations = tuple(
+        FieldViolation(
+            f"tags[{index}]", "STRING_MAX_LEN", f"must be at most {MAX_TAG_LENGTH} characters in lower case"
+        )
+        for index, tag in enumerate(lowered)
+        if len(tag) > MAX_TAG_LENGTH
+    )
+    if violations:
+        raise InvalidArgument(violations)
+    return list(dict.fromkeys(lowered))

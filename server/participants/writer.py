@@ -1,0 +1,227 @@
+"""Shared writes: upserts that are in flight together go to the database as one statement and one commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from server.errors import Conflict, DeadlineExceeded, FieldViolation, InvalidArgument, Overloaded, ServiceError
+from server.participants.model import Outcome, Upsert
+from server.participants.store import Contention, ParticipantStore, Refused
+
+# A statement takes what waits, up to this many upserts and about this many bytes. More upserts a statement save
+# little, and the first of them waits for the last.
+MAX_STATEMENT_UPSERTS = 128
+MAX_STATEMENT_BYTES = 4 << 20
+# What may wait before callers are sent away: seconds of work, and a bounded amount of memory.
+MAX_WAITING_UPSERTS = 20_000
+MAX_WAITING_BYTES = 128 << 20
+# One statement at a time makes the largest groups. Only while one is stalled does the next go beside it.
+MAX_STATEMENTS = 4
+STALLED_AFTER = 0.05
+# An upsert whose participant another transaction holds runs again after a pause, this often at the most.
+CONTENDED_PAUSE = 0.005
+MAX_CONTENDED_PAUSE = 0.1
+MAX_CONTENDED_ATTEMPTS = 30
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """An upsert, and the caller who waits for what comes of it."""
+
+    upsert: Upsert
+    deadline: float
+    outcome: asyncio.Future[Outcome]
+    attempts: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Statement:
+    """A group of upserts that is being written."""
+
+    group: list[_Waiting]
+    started: float
+    task: asyncio.Task[None] = field(init=False)
+
+
+class SharedWriter:
+    """Groups upserts into statements; an idle writer starts at once, a busy one gathers what arrives meanwhile.
+
+    A statement never has two upserts with one key: those with the same key wait for each other in order of arrival,
+    through every retry. An upsert whose caller has gone or whose deadline has passed before its statement started
+    is dropped unwritten. A statement that fails is split until the cause is alone, so that no upsert fails for the
+    sake of another.
+    """
+
+    def __init__(self, store: ParticipantStore) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._ready: deque[_Waiting] = deque()
+        # For every key that is waiting or being written: those that wait behind it, None while there are none.
+        self._behind: dict[tuple[str, str], deque[_Waiting] | None] = {}
+        self._statements: set[_Statement] = set()
+        self._waiting_upserts = 0
+        self._waiting_bytes = 0
+        self._start_scheduled = False
+
+    def submit(self, upsert: Upsert, deadline: float) -> asyncio.Future[Outcome]:
+        """Queues one upsert, and returns the future of what comes of it once it is committed.
+
+        `deadline` is on the event loop's clock. The future fails with what the store says of this upsert, or with
+        DeadlineExceeded or Conflict; cancelling it withdraws the upsert unless it is being written. Raises
+        Overloaded, at once, when too much is waiting.
+        """
+        if self._waiting_upserts >= MAX_WAITING_UPSERTS or self._waiting_bytes >= MAX_WAITING_BYTES:
+            raise Overloaded("too many upserts are waiting to be written; retry")
+        waiting = _Waiting(upsert, deadline, self._loop.create_future())
+        self._waiting_upserts += 1
+        self._waiting_bytes += upsert.size
+        self._enqueue(waiting)
+        return waiting.outcome
+
+    def withdraw(self) -> None:
+        """Stops the statements for which nobody waits any more; to be called after futures were cancelled."""
+        for statement in self._statements:
+            if all(waiting.outcome.done() for waiting in statement.group):
+                statement.task.cancel()
+
+    async def close(self) -> None:
+        """Waits for the statements under way. Nothing may be written any more."""
+        while self._statements:
+            await asyncio.wait([statement.task for statement in self._statements])
+
+    def _enqueue(self, waiting: _Waiting) -> None:
+        key = waiting.upsert.key
+        if key in self._behind:
+            behind = self._behind[key]
+            if behind is None:
+                behind = self._behind[key] = deque()
+            behind.append(waiting)
+        else:
+            self._behind[key] = None
+            self._ready.append(waiting)
+            self._schedule_start()
+
+    def _schedule_start(self) -> None:
+        # Not at once: what else arrived in this turn of the event loop comes along.
+        if not self._start_scheduled:
+            self._start_scheduled = True
+            self._loop.call_soon(self._start)
+
+    def _start(self) -> None:
+        self._start_scheduled = False
+        if not self._ready or not self._may_start():
+            return
+        statement = _Statement(self._next_group(), self._loop.time())
+        self._statements.add(statement)
+        statement.task = self._loop.create_task(self._run(statement))
+        self._loop.call_later(STALLED_AFTER, self._schedule_start)
+
+    def _may_start(self) -> bool:
+        stalled_since = self._loop.time() - STALLED_AFTER
+        return len(self._statements) < MAX_STATEMENTS and all(
+            statement.started <= stalled_since for statement in self._statements
+        )
+
+    def _next_group(self) -> list[_Waiting]:
+        group: list[_Waiting] = []
+        size = 0
+        while self._ready and len(group) < MAX_STATEMENT_UPSERTS and size < MAX_STATEMENT_BYTES:
+            waiting = self._ready.popleft()
+            group.append(waiting)
+            size += waiting.upsert.size
+        return group
+
+    async def _run(self, statement: _Statement) -> None:
+        try:
+            await self._write(statement.group)
+        finally:
+            self._statements.discard(statement)
+            self._schedule_start()
+
+    async def _write(self, group: Sequence[_Waiting]) -> None:
+        group = self._still_wanted(group)
+        if not group:
+            return
+        try:
+            outcomes = await self._store.upsert([waiting.upsert for waiting in group])
+        except (Contention, Refused) as error:
+            await self._isolate(group, error)
+        except asyncio.CancelledError:
+            for waiting in group:
+                self._release(waiting)
+            raise
+        except Exception as error:
+            for waiting in group:
+                self._fail(waiting, error)
+        else:
+            for waiting, outcome in zip(group, outcomes, strict=True):
+                self._settle(waiting, outcome)
+
+    def _still_wanted(self, group: Sequence[_Waiting]) -> list[_Waiting]:
+        now = self._loop.time()
+        wanted = []
+        for waiting in group:
+            if waiting.outcome.done():
+                self._release(waiting)
+            elif waiting.deadline <= now:
+                self._fail(waiting, DeadlineExceeded())
+            else:
+                wanted.append(waiting)
+        return wanted
+
+    async def _isolate(self, group: Sequence[_Waiting], error: Contention | Refused) -> None:
+        """Runs a group that failed as two halves, until what is at fault is alone."""
+        if len(group) > 1:
+            middle = len(group) // 2
+            try:
+                await self._write(group[:middle])
+            finally:
+                await self._write(group[middle:])
+        elif isinstance(error, Contention):
+            self._postpone(group[0])
+        else:
+            violation = FieldViolation("external_id", "VALUE_REFUSED", "the database refuses a value of this upsert")
+            self._fail(group[0], InvalidArgument((violation,)))
+
+    def _settle(self, waiting: _Waiting, outcome: Outcome | ServiceError | None) -> None:
+        if outcome is None:
+            self._postpone(waiting)
+        elif isinstance(outcome, ServiceError):
+            self._fail(waiting, outcome)
+        else:
+            if not waiting.outcome.done():
+                waiting.outcome.set_result(outcome)
+            self._release(waiting)
+
+    def _postpone(self, waiting: _Waiting) -> None:
+        """Has an upsert run again that lost to another transaction. It keeps its key, so its successors wait."""
+        waiting.attempts += 1
+        if waiting.attempts > MAX_CONTENDED_ATTEMPTS:
+            self._fail(waiting, Conflict("the participant is locked by another transaction; retry"))
+        else:
+            pause = min(CONTENDED_PAUSE * (waiting.attempts - 1), MAX_CONTENDED_PAUSE)
+            self._loop.call_later(pause, self._resume, waiting)
+
+    def _resume(self, waiting: _Waiting) -> None:
+        self._ready.appendleft(waiting)
+        self._schedule_start()
+
+    def _fail(self, waiting: _Waiting, error: Exception) -> None:
+        if not waiting.outcome.done():
+            waiting.outcome.set_exception(error)
+        self._release(waiting)
+
+    def _release(self, waiting: _Waiting) -> None:
+        """Forgets an upsert, and lets the next one with the same key come forward."""
+        self._waiting_upserts -= 1
+        self._waiting_bytes -= waiting.upsert.size
+        key = waiting.upsert.key
+        behind = self._behind[key]
+        if behind:
+            self._ready.append(behind.popleft())
+            self._schedule_start()
+        else:
+            del self._behind[key]

@@ -1,0 +1,114 @@
+"""The connections to Postgres: the pool, how each is set up and checked, and what its errors mean."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import LiteralString
+
+import orjson
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.types.json import set_json_loads
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
+
+from server.errors import Unavailable
+from server.participants.store import Contention, Refused
+
+logger = logging.getLogger(__name__)
+
+MIN_CONNECTIONS = 2
+MAX_CONNECTIONS = 10
+# How long a request waits for a connection, and the service for a new one, before it says UNAVAILABLE; in seconds.
+POOL_TIMEOUT = 3.0
+CONNECT_TIMEOUT = 3
+# A network that swallows packets is noticed this soon; in milliseconds.
+TCP_USER_TIMEOUT = 5_000
+
+# Upserts wait for other transactions' locks only where two insert the same key, and then briefly. The plans of our
+# statements are all look-ups by key, made once per connection: planning each execution anew would cost more than
+# running it, and a plan made while a table was small must not scan it when it has grown.
+SESSION: tuple[LiteralString, ...] = (
+    "SET timezone = 'UTC'",
+    "SET lock_timeout = '200ms'",
+    "SET statement_timeout = '15s'",
+    "SET idle_in_transaction_session_timeout = '30s'",
+    "SET plan_cache_mode = force_generic_plan",
+    "SET enable_seqscan = off",
+    "SET jit = off",
+)
+
+
+class Database:
+    """The pool of connections that requests use."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._pool = AsyncConnectionPool(
+            conninfo,
+            kwargs=connection_options(),
+            min_size=MIN_CONNECTIONS,
+            max_size=MAX_CONNECTIONS,
+            timeout=POOL_TIMEOUT,
+            # Short, so that an attempt that began while Postgres was away does not back off past its return.
+            reconnect_timeout=CONNECT_TIMEOUT,
+            configure=_set_up,
+            check=_check,
+            open=False,
+        )
+
+    async def open(self) -> None:
+        await self._pool.open()
+
+    async def close(self) -> None:
+        await self._pool.close(timeout=1.0)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        """Lends a connection, in autocommit. Driver errors inside come out as Unavailable, Contention or Refused."""
+        with translated_errors():
+            async with self._pool.connection() as connection:
+                yield connection
+
+
+def connection_options() -> dict[str, object]:
+    """Returns what every connection of the service is opened with."""
+    return {
+        "autocommit": True,
+        "application_name": "participants",
+        "connect_timeout": CONNECT_TIMEOUT,
+        "tcp_user_timeout": TCP_USER_TIMEOUT,
+        "keepalives_idle": 30,
+    }
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Says in the service's words what a driver's error means. Other errors are faults and pass unchanged."""
+    try:
+        yield
+    except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable, psycopg.errors.SerializationFailure):
+        raise Contention from None
+    except psycopg.errors.QueryCanceled as error:
+        logger.warning("a statement was cancelled: %s", error.diag.message_primary)
+        raise Unavailable from None
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        # Nothing of the value itself: it is the caller's data.
+        logger.warning("the database refused a value: %s %s", error.sqlstate, error.diag.constraint_name)
+        raise Refused from None
+    except (psycopg.OperationalError, PoolTimeout, PoolClosed) as error:
+        logger.warning("the database is not available: %s", type(error).__name__)
+        raise Unavailable from error
+
+
+async def _set_up(connection: AsyncConnection) -> None:
+    set_json_loads(orjson.loads, connection)
+    for statement in SESSION:
+        await connection.execute(statement)
+
+
+async def _check(connection: AsyncConnection) -> None:
+    """Finds a connection that Postgres closed while it was idle, without a round trip: its socket says so."""
+    connection.pgconn.consume_input()
+    if connection.pgconn.status != psycopg.pq.ConnStatus.OK:
+        raise psycopg.OperationalError("the connection was closed")

@@ -1,0 +1,32 @@
+"""The API keys in Postgres, as the authenticator reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from server.auth.keys import KeyRecord, KeyReference
+from server.postgres import queries
+from server.postgres.database import Database
+
+_FIND = queries.read("find_keys")
+
+
+class PostgresKeys:
+    """The key store on Postgres."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, keys: Sequence[KeyReference]) -> Mapping[KeyReference, KeyRecord]:
+        """Returns the records of those keys that exist (see KeyStore)."""
+        parameters = {
+            "organization_ids": [key.organization_id for key in keys],
+            "key_ids": [key.key_id for key in keys],
+        }
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(_FIND, parameters)
+            rows = await cursor.fetchall()
+        return {
+            KeyReference(organization_id, key_id): KeyRecord(digest, expires_at, revoked)
+            for organization_id, key_id, digest, expires_at, revoked in rows
+        }

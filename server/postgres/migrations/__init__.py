@@ -1,0 +1,55 @@
+"""The schema: Alembic runs the migrations in `versions`, and each is a plain SQL file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+# Any number will do, as long as every `migrate` takes the same one.
+MIGRATION_LOCK = 7_064_201_138
+
+
+def migrate(conninfo: str, report: Callable[[str], None]) -> None:
+    """Brings the schema up to date. Two at once are safe: the second waits for the first and then does nothing."""
+    with psycopg.connect(conninfo, autocommit=True) as lock:
+        lock.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        before = _applied(conninfo)
+        command.upgrade(_configuration(conninfo), "head")
+    pending = [script.doc for script in _scripts().iterate_revisions("head", before or "base")]
+    for name in reversed(pending):
+        report(f"applied {name}")
+    if not pending:
+        report("the schema is up to date")
+
+
+def is_current(conninfo: str) -> bool:
+    """Tells whether every migration of this version of the service has been applied, and none that it does not know."""
+    return _applied(conninfo) == _scripts().get_current_head()
+
+
+def _applied(conninfo: str) -> str | None:
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool)
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(Path(__file__).parent))
+
+
+def _configuration(conninfo: str) -> Config:
+    configuration = Config()
+    configuration.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    configuration.attributes["conninfo"] = conninfo
+    return configuration
+
+

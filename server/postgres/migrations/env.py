@@ -1,0 +1,15 @@
+"""Alembic's entry: runs the pending migrations in one transaction, on a connection of psycopg's."""
+
+from __future__ import annotations
+
+import psycopg
+from alembic import context
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+conninfo = context.config.attributes["conninfo"]
+engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool)
+with engine.connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()

@@ -1,0 +1,40 @@
+-- Reads one participant, in the columns in which upsert.sql answers.
+SELECT
+    p.participant_id::text,
+    p.external_id,
+    p.status,
+    p.display_name,
+    p.email,
+    p.first_name,
+    p.last_name,
+    p.phone,
+    p.attributes,
+    p.tags,
+    ARRAY(
+        SELECT e.program_id::text
+        FROM enrollments AS e
+        WHERE e.organization_id = p.organization_id AND e.participant_id = p.participant_id AND e.active
+        ORDER BY e.enrolled_at, e.program_id
+    ) AS program_ids,
+    (
+        SELECT jsonb_object_agg(c.counter_key, c.value::text)
+        FROM counters AS c
+        WHERE c.organization_id = p.organization_id AND c.participant_id = p.participant_id
+    ) AS counters,
+    (
+        SELECT jsonb_agg(
+            jsonb_build_array(b.asset_id, b.available::text, b.held::text, b.deferred::text)
+            ORDER BY b.asset_id COLLATE "C"
+        )
+        FROM balances AS b
+        WHERE b.organization_id = p.organization_id AND b.participant_id = p.participant_id
+    ) AS balances,
+    (
+        SELECT jsonb_object_agg(t.tier_key, jsonb_build_array(t.level, t.rank))
+        FROM tiers AS t
+        WHERE t.organization_id = p.organization_id AND t.participant_id = p.participant_id
+    ) AS tiers,
+    p.created_at,
+    p.updated_at
+FROM participants AS p
+WHERE p.organization_id = %(organization_id)s::uuid AND p.participant_id = %(participant_id)s::uuid

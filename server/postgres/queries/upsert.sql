@@ -1,0 +1,186 @@
+-- Upserts participants: one row in, one row out, whatever the number, in one round trip and one commit.
+--
+-- Read, merge, compare-and-swap. `merged` reads each participant as of the statement's snapshot and computes what
+-- it is to become; `held` locks those that change and are still the version that was read, and skips what another
+-- transaction holds; `updated` writes them; `inserted` writes those whose key is still free. Where another
+-- transaction came first the outcome is null, and the caller runs the upsert again. What would change nothing is
+-- answered from the snapshot and not even locked. So no statement waits for a row lock, and none can deadlock on
+-- one; inserts of the same new keys wait for each other in key order.
+--
+-- In: a JSON array, in which an absent value is null and an empty profile field clears. Keys must not repeat.
+WITH input AS MATERIALIZED (
+    SELECT *
+    FROM json_to_recordset(%(upserts)s::json) AS i (
+        n int, organization_id uuid, participant_id uuid, external_id text, status text, display_name text,
+        email text, first_name text, last_name text, phone text, attributes jsonb, tags text[], program_id uuid
+    )
+),
+merged AS MATERIALIZED (
+    SELECT
+        i.n,
+        i.organization_id,
+        i.external_id,
+        i.program_id,
+        p.ctid AS row_id,
+        p.revision,
+        p.created_at,
+        p.updated_at,
+        coalesce(p.participant_id, i.participant_id) AS participant_id,
+        coalesce(i.status, p.status, 'ACTIVE') AS status,
+        nullif(coalesce(i.display_name, p.display_name), '') AS display_name,
+        nullif(coalesce(i.email, p.email), '') AS email,
+        nullif(coalesce(i.first_name, p.first_name), '') AS first_name,
+        nullif(coalesce(i.last_name, p.last_name), '') AS last_name,
+        nullif(coalesce(i.phone, p.phone), '') AS phone,
+        coalesce(p.attributes || i.attributes, p.attributes, i.attributes, '{}') AS attributes,
+        coalesce(i.tags, p.tags, '{}') AS tags,
+        e.active AS enrollment_active,
+        i.program_id IS NOT NULL AND e.active IS NOT TRUE AS enrolls,
+        i.program_id IS NOT NULL AND g.program_id IS NULL AS program_unknown,
+        i.status <> p.status
+            OR i.display_name <> coalesce(p.display_name, '')
+            OR i.email <> coalesce(p.email, '')
+            OR i.first_name <> coalesce(p.first_name, '')
+            OR i.last_name <> coalesce(p.last_name, '')
+            OR i.phone <> coalesce(p.phone, '')
+            OR NOT p.attributes @> i.attributes
+            OR i.tags <> p.tags AS fields_differ
+    FROM input AS i
+    -- LATERAL and LIMIT pin the plan to one index look-up a row, whatever the planner believes of the table's size.
+    LEFT JOIN LATERAL (
+        SELECT p.ctid, p.*
+        FROM participants AS p
+        WHERE p.organization_id = i.organization_id AND p.external_id = i.external_id
+        LIMIT 1
+    ) AS p ON true
+    LEFT JOIN LATERAL (
+        SELECT e.active
+        FROM enrollments AS e
+        WHERE e.organization_id = i.organization_id
+            AND e.participant_id = p.participant_id
+            AND e.program_id = i.program_id
+        LIMIT 1
+    ) AS e ON true
+    LEFT JOIN LATERAL (
+        SELECT g.program_id
+        FROM programs AS g
+        WHERE g.organization_id = i.organization_id AND g.program_id = i.program_id
+        LIMIT 1
+    ) AS g ON true
+),
+-- The limit of the request holds for the participant as a whole: merging must not grow a row without bound.
+judged AS MATERIALIZED (
+    SELECT
+        m.*,
+        m.row_id IS NOT NULL AS existed,
+        m.fields_differ IS TRUE OR m.enrolls AS differs,
+        CASE
+            WHEN m.program_unknown THEN 'unknown_program'
+            WHEN m.fields_differ AND (SELECT count(*) FROM jsonb_object_keys(m.attributes)) > 256
+                THEN 'too_many_attributes'
+        END AS refusal
+    FROM merged AS m
+),
+held AS MATERIALIZED (
+    SELECT j.n
+    FROM participants AS p
+    JOIN (SELECT * FROM judged WHERE existed AND differs AND refusal IS NULL) AS j
+        ON p.ctid = j.row_id AND p.revision = j.revision AND p.participant_id = j.participant_id
+    FOR NO KEY UPDATE OF p SKIP LOCKED
+),
+updated AS (
+    UPDATE participants AS p
+    SET
+        revision = p.revision + 1,
+        status = j.status,
+        display_name = j.display_name,
+        email = j.email,
+        first_name = j.first_name,
+        last_name = j.last_name,
+        phone = j.phone,
+        attributes = j.attributes,
+        tags = j.tags,
+        updated_at = greatest(statement_timestamp(), p.updated_at + interval '1 microsecond')
+    FROM judged AS j
+    JOIN held ON held.n = j.n
+    WHERE p.ctid = j.row_id
+    RETURNING j.n, p.created_at, p.updated_at
+),
+inserted AS (
+    INSERT INTO participants (
+        organization_id, participant_id, external_id, status, display_name, email, first_name, last_name, phone,
+        attributes, tags
+    )
+    SELECT
+        organization_id, participant_id, external_id, status, display_name, email, first_name, last_name, phone,
+        attributes, tags
+    FROM judged
+    WHERE NOT existed AND refusal IS NULL
+    ORDER BY organization_id, external_id
+    ON CONFLICT (organization_id, external_id) DO NOTHING
+    RETURNING participant_id, created_at, updated_at
+),
+written AS MATERIALIZED (
+    SELECT j.n, j.existed, coalesce(u.created_at, i.created_at) AS created_at,
+        coalesce(u.updated_at, i.updated_at) AS updated_at
+    FROM judged AS j
+    LEFT JOIN updated AS u ON u.n = j.n
+    LEFT JOIN inserted AS i ON i.participant_id = j.participant_id
+    WHERE u.n IS NOT NULL OR i.participant_id IS NOT NULL
+),
+enrolled AS (
+    INSERT INTO enrollments (organization_id, participant_id, program_id)
+    SELECT j.organization_id, j.participant_id, j.program_id
+    FROM judged AS j JOIN written AS w ON w.n = j.n
+    WHERE j.enrolls
+    ORDER BY j.organization_id, j.participant_id
+    ON CONFLICT (organization_id, participant_id, program_id) DO UPDATE SET active = true
+)
+SELECT
+    j.n,
+    CASE
+        WHEN j.refusal IS NOT NULL THEN j.refusal
+        WHEN w.n IS NOT NULL THEN CASE WHEN j.existed THEN 'UPDATED' ELSE 'CREATED' END
+        WHEN j.existed AND NOT j.differs THEN 'UNCHANGED'
+    END AS outcome,
+    j.participant_id::text,
+    j.external_id,
+    j.status,
+    j.display_name,
+    j.email,
+    j.first_name,
+    j.last_name,
+    j.phone,
+    j.attributes,
+    j.tags,
+    CASE WHEN j.existed THEN ARRAY(
+        SELECT e.program_id::text
+        FROM enrollments AS e
+        WHERE e.organization_id = j.organization_id
+            AND e.participant_id = j.participant_id
+            AND (e.active OR e.program_id = j.program_id)
+        ORDER BY e.enrolled_at, e.program_id
+    ) ELSE '{}' END
+        || CASE WHEN j.enrolls AND j.enrollment_active IS NULL THEN ARRAY[j.program_id::text] ELSE '{}' END AS program_ids,
+    CASE WHEN j.existed THEN (
+        SELECT jsonb_object_agg(c.counter_key, c.value::text)
+        FROM counters AS c
+        WHERE c.organization_id = j.organization_id AND c.participant_id = j.participant_id
+    ) END AS counters,
+    CASE WHEN j.existed THEN (
+        SELECT jsonb_agg(
+            jsonb_build_array(b.asset_id, b.available::text, b.held::text, b.deferred::text)
+            ORDER BY b.asset_id COLLATE "C"
+        )
+        FROM balances AS b
+        WHERE b.organization_id = j.organization_id AND b.participant_id = j.participant_id
+    ) END AS balances,
+    CASE WHEN j.existed THEN (
+        SELECT jsonb_object_agg(t.tier_key, jsonb_build_array(t.level, t.rank))
+        FROM tiers AS t
+        WHERE t.organization_id = j.organization_id AND t.participant_id = j.participant_id
+    ) END AS tiers,
+    coalesce(w.created_at, j.created_at) AS created_at,
+    coalesce(w.updated_at, j.updated_at) AS updated_at
+FROM judged AS j
+LEFT JOIN written AS w ON w.n = j.n

@@ -1,0 +1,1 @@
+"""gRPC: the servicer and what every call passes through on its way to it."""

@@ -1,0 +1,97 @@
+"""What every call passes through, whichever door it came by: deadline, key, decoding, rules, errors, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from google.protobuf.message import Message
+
+from server.auth.authenticator import Authenticator
+from server.errors import DeadlineExceeded, Internal, ServiceError
+from server.metrics import Metrics
+from server.rpc.validation import validate
+
+logger = logging.getLogger(__name__)
+
+# For callers that set no deadline, and the longest that one may set; in seconds.
+DEFAULT_TIMEOUT = 10.0
+MAX_TIMEOUT = 60.0
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
+
+
+@dataclass(slots=True)
+class Call:
+    """What a servicer's method is told beside the request. `deadline` is on the event loop's clock."""
+
+    organization_id: str
+    deadline: float
+
+
+Method = Callable[[Any, Call], Awaitable[Message]]
+
+
+def request_id_from(metadata: Mapping[str, str | bytes]) -> str:
+    """Returns the caller's `x-request-id` when it is sane, else a new one."""
+    given = metadata.get("x-request-id")
+    if isinstance(given, str) and _SANE_REQUEST_ID.fullmatch(given):
+        return given
+    return uuid4().hex
+
+
+class Pipeline:
+    """Runs a method of the servicer for a caller, and lets nothing but a ServiceError out."""
+
+    def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
+        self._authenticator = authenticator
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+
+    async def run(
+        self,
+        name: str,
+        method: Method,
+        decode: Callable[[], Message],
+        metadata: Mapping[str, str | bytes],
+        *,
+        request_id: str,
+        timeout: float | None,
+    ) -> Message:
+        """Authenticates, then decodes and validates the request, then calls the method.
+
+        `metadata` has lower-case names; `timeout` is what is left of the caller's, in seconds. Nothing of a request
+        is decoded before its caller is known.
+        """
+        started = time.perf_counter()
+        code = "INTERNAL"
+        deadline = self._loop.time() + min(DEFAULT_TIMEOUT if timeout is None else timeout, MAX_TIMEOUT)
+        try:
+            async with asyncio.timeout_at(deadline):
+                organization_id = await self._authenticator.authenticate(metadata)
+                request = decode()
+                validate(request)
+                response = await method(request, Call(organization_id, deadline))
+            code = "OK"
+            return response
+        except ServiceError as error:
+            code = error.code.name
+            raise
+        except TimeoutError:
+            code = "DEADLINE_EXCEEDED"
+            raise DeadlineExceeded from None
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
+        except Exception as error:
+            # A driver's text can hold the caller's data: the log has the kind of error and where it came from.
+            logger.error("%s failed, request id %s", name, request_id, exc_info=error)
+            raise Internal(request_id) from None
+        finally:
+            self._metrics.observe(name, code, time.perf_counter() - started)

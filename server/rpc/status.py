@@ -1,0 +1,57 @@
+"""The service's errors as google.rpc.Status, with the details that the contract promises."""
+
+from __future__ import annotations
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from server.errors import DOMAIN, ServiceError
+
+# gRPC sends the status in the trailing metadata, and clients refuse more than 8 KiB of that. What is beyond this
+# many bytes of violations is counted instead of listed.
+MAX_VIOLATION_BYTES = 5_000
+
+
+def status_from_error(error: ServiceError, *, limit: int | None = None) -> status_pb2.Status:
+    """Returns the status that says what the error says. `limit` bounds the bytes of the violations."""
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)]
+    if error.violations:
+        details.append(_bad_request(error, limit))
+    if error.retry_after is not None:
+        delay = Duration()
+        delay.FromMilliseconds(round(error.retry_after * 1000))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status_pb2.Status(
+        code=error.code.number, message=_bounded(error.message), details=[_packed(detail) for detail in details]
+    )
+
+
+def _bad_request(error: ServiceError, limit: int | None) -> error_details_pb2.BadRequest:
+    bad_request = error_details_pb2.BadRequest()
+    size = 0
+    for index, violation in enumerate(error.violations):
+        entry = error_details_pb2.BadRequest.FieldViolation(
+            field=violation.field, reason=violation.reason, description=violation.message
+        )
+        size += entry.ByteSize() + 4
+        if limit is not None and size > limit:
+            left_out = len(error.violations) - index
+            bad_request.field_violations.add(
+                reason="MORE_VIOLATIONS", description=f"{left_out} more violations are not listed"
+            )
+            break
+        bad_request.field_violations.append(entry)
+    return bad_request
+
+
+def _bounded(message: str) -> str:
+    # A field path can hold a key of any length.
+    return message if len(message) <= 200 else message[:199] + "…"
+
+
+def _packed(message: Message) -> Any:
+    packed = Any()
+    packed.Pack(message)
+    return packed
