@@ -1,0 +1,133 @@
+"""A real Postgres for every test that wants one: an embedded one, or the one at TEST_DATABASE_URL.
+
+A template database is migrated once; a test gets a clone of it, which takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from os import environ
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from server.postgres import administration
+from server.postgres.embedded import embedded_postgres
+from server.postgres.migrations import migrate
+from tests.support.doors import Door, GrpcDoor, HttpDoor
+from tests.support.process import Service, environment
+
+TEMPLATE = "participants_test_template"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """How to connect to a Postgres as somebody who may create databases."""
+    url = environ.get("TEST_DATABASE_URL")
+    if url:
+        yield url
+    else:
+        with embedded_postgres(tmp_path_factory.mktemp("data")) as conninfo:
+            yield conninfo
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: str) -> Iterator[Callable[[], AbstractContextManager[str]]]:
+    """Makes databases with the current schema and nothing in them."""
+    numbers = count(1)
+
+    @contextmanager
+    def clone() -> Iterator[str]:
+        name = f"participants_test_{next(numbers)}"
+        with fresh_database(postgres, name, template=TEMPLATE) as conninfo:
+            yield conninfo
+
+    with fresh_database(postgres, TEMPLATE) as template:
+        migrate(template, report=lambda line: None)
+        yield clone
+
+
+@contextmanager
+def fresh_database(postgres: str, name: str, template: str = "template1") -> Iterator[str]:
+    """Makes an empty database, or a copy of one, and drops it in the end."""
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'.encode())
+        try:
+            yield make_conninfo(postgres, dbname=name)
+        finally:
+            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture
+def database(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """How to connect to a migrated database of the test's own."""
+    with new_database() as conninfo:
+        yield conninfo
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """An organization with a key and two programs."""
+
+    name: str
+    organization_id: str
+    key_id: str
+    key: str
+    program_id: str
+    other_program_id: str
+
+
+def new_tenant(conninfo: str, name: str) -> Tenant:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        key_id, key = administration.create_key(connection, name, "test", None)
+        organization_id = administration.organization_id(connection, name)
+        programs = [administration.create_program(connection, name, program) for program in ("one", "two")]
+    return Tenant(name, organization_id, key_id, key, *programs)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A running service, its database, and two organizations that use it."""
+
+    service: Service
+    conninfo: str
+    tenant: Tenant
+    stranger: Tenant
+
+
+@contextmanager
+def deployed(conninfo: str, **variables: str) -> Iterator[Deployment]:
+    tenant, stranger = new_tenant(conninfo, "acme"), new_tenant(conninfo, "globex")
+    service = Service(environment(DATABASE_URL=conninfo, **variables))
+    try:
+        yield Deployment(service, conninfo, tenant, stranger)
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="module")
+def deployment(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Deployment]:
+    """A service that the tests of a module share."""
+    with new_database() as conninfo, deployed(conninfo) as running:
+        yield running
+
+
+@pytest.fixture(params=["grpc", "http"])
+def door(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[Door]:
+    """Each way into the shared service, with the key of `deployment.tenant`."""
+    service, key = deployment.service, deployment.tenant.key
+    opened: Door = GrpcDoor(service.grpc_address, key) if request.param == "grpc" else HttpDoor(service.http_url, key)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def data_directory(tmp_path: Path) -> Path:
+    """A data directory of the test's own."""
+    return tmp_path / "data"
