@@ -84,13 +84,14 @@ async def service(
         metrics = Metrics()
         pipeline = Pipeline(authenticator, metrics)
         servicer = ParticipantServicer(Participants(store, writer))
+        share_ports = settings.workers > 1
 
-        grpc_server = rpc.grpc_server(servicer, pipeline, health, reflect=settings.reflection, share_port=False)
+        grpc_server = rpc.grpc_server(servicer, pipeline, health, reflect=settings.reflection, share_port=share_ports)
         grpc_address = rpc.listen(grpc_server, settings.grpc_address)
         http_address = None
         if settings.http_address is not None:
             gateway = Gateway(SERVICE, servicer, pipeline, health, metrics)
-            http_address = await stack.enter_async_context(_http_server(gateway, settings.http_address))
+            http_address = await stack.enter_async_context(_http_server(gateway, settings.http_address, share_ports))
         await grpc_server.start()
         stack.push_async_callback(grpc_server.stop, GRACE)
         stack.push_async_callback(health.drain)
@@ -98,8 +99,8 @@ async def service(
 
 
 @asynccontextmanager
-async def _http_server(gateway: Gateway, address: Address) -> AsyncIterator[Address]:
-    listener = http.listen(address, share_port=False)
+async def _http_server(gateway: Gateway, address: Address, share_port: bool) -> AsyncIterator[Address]:
+    listener = http.listen(address, share_port=share_port)
     server = http.http_server(gateway)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:

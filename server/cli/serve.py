@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import click
 import psycopg
@@ -11,14 +12,18 @@ import uvloop
 from server import app, development
 from server.app import Listening
 from server.cli.database import database
-from server.config import Settings, read_settings
+from server.config import MAX_WORKERS, Settings, read_settings
 from server.postgres.administration import ensure_organization
+from server.supervisor import supervise
 
 
 @click.command()
-def serve() -> None:
+@click.option("--workers", type=click.IntRange(1, MAX_WORKERS), help="Processes that share both ports.")
+def serve(workers: int | None) -> None:
     """Run the service until it is interrupted."""
     settings = read_settings(os.environ)
+    if workers is not None:
+        settings = replace(settings, workers=workers)
     with database(settings) as conninfo:
         key = development.prepare(conninfo, settings.data_directory) if settings.database_url is None else None
         organization_id = _fixed_organization(settings, conninfo)
@@ -29,7 +34,10 @@ def serve() -> None:
             if key is not None:
                 click.echo(f"\nTry it in another terminal:\n\n{development.first_calls(key, listening.grpc, listening.http)}\n")
 
-        uvloop.run(app.serve(settings, conninfo, organization_id, ready))
+        if settings.workers > 1:
+            supervise(settings, conninfo, organization_id, ready)
+        else:
+            uvloop.run(app.serve(settings, conninfo, organization_id, ready))
 
 
 def _fixed_organization(settings: Settings, conninfo: str) -> str | None:

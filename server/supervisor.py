@@ -1,0 +1,168 @@
+"""Several workers on the same two ports: starts them, replaces one that dies, and stops them all."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+
+import uvloop
+
+from server import app
+from server.app import Listening
+from server.config import Address, ConfigurationError, Settings
+from server.logs import set_up_logs
+
+logger = logging.getLogger(__name__)
+
+# A worker that dies is replaced, but not more often than this; in seconds.
+RESTART_PAUSE = 1.0
+START_TIMEOUT = 30.0
+# How long workers may take to stop before they are killed: longer than the calls under way may take.
+STOP_TIMEOUT = 10.0
+
+# Workers are started afresh and not forked: what grpcio has opened does not survive a fork.
+_processes = multiprocessing.get_context("spawn")
+
+
+def supervise(
+    settings: Settings, conninfo: str, fixed_organization_id: str | None, ready: Callable[[Listening], None]
+) -> None:
+    """Runs `settings.workers` workers until SIGINT or SIGTERM. Raises ConfigurationError.
+
+    `ready` is called once all of them answer.
+    """
+    with ExitStack() as stack:
+        settings = stack.enter_context(_reserved_ports(settings))
+        stack.enter_context(_shared_metrics())
+        told_to_stop = stack.enter_context(_stop_signals())
+        workers = [_Worker(settings, conninfo, fixed_organization_id) for _ in range(settings.workers)]
+        stack.callback(_stop, workers)
+        if all([worker.answers(told_to_stop) for worker in workers]):
+            ready(Listening(settings.grpc_address, settings.http_address))
+            _replace_the_dead(workers, told_to_stop)
+        elif not told_to_stop.poll():
+            raise ConfigurationError("a worker does not start; the lines above say why")
+
+
+class _Worker:
+    """One process that runs the service, and after its death the next."""
+
+    def __init__(self, settings: Settings, conninfo: str, fixed_organization_id: str | None) -> None:
+        self._arguments = (settings, conninfo, fixed_organization_id)
+        self.start()
+
+    def start(self) -> None:
+        self._started = time.monotonic()
+        self._ready, ready = _processes.Pipe(duplex=False)
+        self.process = _processes.Process(target=_work, args=(*self._arguments, ready))
+        self.process.start()
+        ready.close()
+
+    def answers(self, told_to_stop: Connection) -> bool:
+        """Waits until the worker serves, and tells whether it does."""
+        if self._ready not in wait([self._ready, told_to_stop], START_TIMEOUT):
+            return False
+        try:
+            self._ready.recv()
+        except EOFError:
+            return False
+        return True
+
+    def replace(self, told_to_stop: Connection) -> None:
+        """Starts the next process in place of one that died."""
+        logger.error("worker %s died with exit status %s", self.process.pid, self.process.exitcode)
+        wait([told_to_stop], max(0.0, self._started + RESTART_PAUSE - time.monotonic()))
+        if not told_to_stop.poll():
+            self._ready.close()
+            self.process.close()
+            self.start()
+
+
+def _work(settings: Settings, conninfo: str, fixed_organization_id: str | None, ready: Connection) -> None:
+    set_up_logs()
+    uvloop.run(app.serve(settings, conninfo, fixed_organization_id, lambda _: ready.send(True)))
+
+
+def _replace_the_dead(workers: Sequence[_Worker], told_to_stop: Connection) -> None:
+    while not told_to_stop.poll():
+        wait([told_to_stop, *(worker.process.sentinel for worker in workers)])
+        for worker in workers:
+            if not told_to_stop.poll() and not worker.process.is_alive():
+                worker.replace(told_to_stop)
+
+
+def _stop(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.process.terminate()
+    deadline = time.monotonic() + STOP_TIMEOUT
+    for worker in workers:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Connection]:
+    """Yields what becomes readable, for good, once the process is told to stop."""
+    told_to_stop, tell = multiprocessing.Pipe(duplex=False)
+
+    def stop(_number: int, _frame: object) -> None:
+        if not told_to_stop.poll():
+            tell.send(True)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told_to_stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        tell.close()
+        told_to_stop.close()
+
+
+@contextmanager
+def _reserved_ports(settings: Settings) -> Iterator[Settings]:
+    """Holds both ports, so that they stay ours while workers come and go, and yields settings that name them."""
+    with ExitStack() as stack:
+        grpc = _reserved(stack, settings.grpc_address, "PARTICIPANTS_GRPC_ADDRESS")
+        http = settings.http_address
+        if http is not None:
+            http = _reserved(stack, http, "PARTICIPANTS_HTTP_ADDRESS")
+        yield replace(settings, grpc_address=grpc, http_address=http)
+
+
+def _reserved(stack: ExitStack, address: Address, variable: str) -> Address:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        # Sharing is for our own workers: whoever else has the port must be noticed, so the first try does not share.
+        with socket.socket(family) as alone:
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind((address.host, address.port))
+            port = alone.getsockname()[1]
+        shared = stack.enter_context(socket.socket(family))
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        shared.bind((address.host, port))
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {address}: {error.strerror}; set {variable}") from None
+    return Address(address.host, port)
+
+
+@contextmanager
+def _shared_metrics() -> Iterator[None]:
+    """Has the workers count in files that each of them can add up, as prometheus_client does on this variable."""
+    with tempfile.TemporaryDirectory(prefix="participants-metrics-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        try:
+            yield
+        finally:
+            del os.environ["PROMETHEUS_MULTIPROC_DIR"]
