@@ -16,6 +16,7 @@ from server.postgres.administration import NameTaken
 
 ORGANIZATION = "default"
 PROGRAM = "demo"
+KEY_FILE = "development-key"
 
 
 def prepare(conninfo: str, data_directory: Path) -> str:
@@ -29,7 +30,7 @@ def prepare(conninfo: str, data_directory: Path) -> str:
             administration.create_program(connection, ORGANIZATION, PROGRAM)
         except NameTaken:
             pass
-        return _key(connection, data_directory / "development-key")
+        return _key(connection, data_directory / KEY_FILE)
 
 
 def _key(connection: psycopg.Connection[tuple[object, ...]], file: Path) -> str:

@@ -8,6 +8,7 @@ import click
 import psycopg
 
 from server.cli.health import health
+from server.cli.imports import import_file
 from server.cli.keys import keys
 from server.cli.programs import programs
 from server.cli.schema import migrate
@@ -24,7 +25,7 @@ def participants() -> None:
     """
 
 
-for command in (serve, migrate, keys, programs, health):
+for command in (serve, migrate, keys, programs, import_file, health):
     participants.add_command(command)
 
 
