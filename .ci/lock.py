@@ -18,6 +18,7 @@ GROUPS = {
     "build": ["--group", "build"],
     "embedded": ["--extra", "embedded"],
     "development": ["--group", "development"],
+    "bench": ["--group", "bench"],
 }
 
 
