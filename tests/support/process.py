@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 COMMAND = Path(sys.executable).parent / "participants"
@@ -25,9 +25,25 @@ def environment(**variables: str) -> dict[str, str]:
 
 def run(*arguments: str, env: Mapping[str, str], timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
     """Runs `participants ARGUMENTS` to its end."""
-    return subprocess.run(
-        [COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=timeout, check=False
-    )
+    return subprocess.run([COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def refusal(completed: subprocess.CompletedProcess[str]) -> str:
+    """Returns the one line that a command refused with, and asserts that it said nothing else and failed."""
+    assert completed.returncode == 1, completed
+    assert completed.stdout == "", completed
+    lines = completed.stderr.splitlines()
+    assert len(lines) == 1, completed.stderr
+    assert lines[0].startswith("participants: "), lines
+    return lines[0]
+
+
+def eventually(succeeds: Callable[[], bool], timeout: float = 10.0) -> None:
+    """Waits until something that nobody announces has come about."""
+    deadline = time.monotonic() + timeout
+    while not succeeds():
+        assert time.monotonic() < deadline, f"it did not come about within {timeout:.0f} s"
+        time.sleep(0.02)
 
 
 class Service:
@@ -36,7 +52,12 @@ class Service:
     def __init__(self, env: Mapping[str, str]) -> None:
         ports = {"PARTICIPANTS_GRPC_ADDRESS": "127.0.0.1:0", "PARTICIPANTS_HTTP_ADDRESS": "127.0.0.1:0"}
         self._process = subprocess.Popen(
-            [COMMAND, "serve"], env={**ports, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [COMMAND, "serve"],
+            env={**ports, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
         )
         self._printed: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._readers = [threading.Thread(target=self._read, args=(name,), daemon=True) for name in self._printed]
@@ -81,9 +102,9 @@ class Service:
         return status
 
     def stop(self) -> int:
-        """Interrupts the process as Ctrl-C does, and returns its exit status."""
+        """Interrupts the process and its children, as Ctrl-C in a terminal does, and returns its exit status."""
         if self._process.poll() is None:
-            self.signal(signal.SIGINT)
+            os.killpg(self.pid, signal.SIGINT)
         try:
             return self.wait()
         except subprocess.TimeoutExpired:

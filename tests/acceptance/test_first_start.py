@@ -1,0 +1,160 @@
+"""A first start on the embedded database, and what becomes of it when it is stopped, killed and started again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.support.doors import Door, GrpcDoor, HttpDoor
+from tests.support.process import Service, environment, refusal, run
+
+Start = Callable[[], Service]
+
+
+@pytest.fixture
+def start(data_directory: Path) -> Iterator[Start]:
+    """Starts services in the test's data directory, and stops them in the end."""
+    with ExitStack() as stack:
+
+        def started() -> Service:
+            service = Service(environment(PARTICIPANTS_DATA_DIR=str(data_directory)))
+            stack.callback(service.stop)
+            return service
+
+        yield started
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Path]]:
+    """A service that the tests share which leave it as it is, and its data directory."""
+    directory = tmp_path_factory.mktemp("shared")
+    service = Service(environment(PARTICIPANTS_DATA_DIR=str(directory)))
+    yield service, directory
+    service.stop()
+
+
+def printed_line(service: Service, command: str) -> str:
+    """Returns the line for a command that a first start prints."""
+    return service.wait_for_output(rf"(?m)^(\S*\b{command} .+)\n")[1]
+
+
+def development_key(service: Service) -> str:
+    return service.wait_for_output(r"x-api-key: (sk_\S+)'")[1]
+
+
+def pasted(line: str) -> str:
+    """Runs a line as a terminal does, and returns what it prints."""
+    completed = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, timeout=20, check=False)
+    assert completed.returncode == 0, completed
+    return completed.stdout
+
+
+def postgres_is_running(data_directory: Path) -> bool:
+    # Postgres removes the file when it has shut down in order.
+    return (data_directory / "postgres" / "postmaster.pid").exists()
+
+
+def test_the_printed_grpcurl_line_creates_and_then_updates_only_what_changed(start: Start) -> None:
+    line = printed_line(start(), "grpcurl")
+    results = [json.loads(pasted(sent))["result"] for sent in (line, line, line.replace("Jane Doe", "Jane Roe"))]
+    assert results == ["CREATED", "UNCHANGED", "UPDATED"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_printed_curl_line_creates_and_then_updates_only_what_changed(start: Start) -> None:
+    line = printed_line(start(), "curl")
+    answers = [pasted(sent).splitlines() for sent in (line, line, line.replace("Jane Doe", "Jane Roe"))]
+    assert [answer[0].split()[1] for answer in answers] == ["201", "200", "200"]
+    created, unchanged, updated = (json.loads(answer[-1]) for answer in answers)
+    assert unchanged == created
+    assert (updated["id"], updated["display_name"]) == (created["id"], "Jane Roe")
+    assert updated["updated_at"] > created["updated_at"]
+
+
+def test_an_interrupt_stops_the_service_and_its_postgres_within_two_seconds(start: Start, data_directory: Path) -> None:
+    service = start()
+    key = development_key(service)
+    # Callers that keep their connections open must not delay it.
+    doors: list[Door] = [GrpcDoor(service.grpc_address, key), HttpDoor(service.http_url, key)]
+    assert [door.create({"external_id": door.name}).result for door in doors] == ["CREATED", "CREATED"]
+    assert postgres_is_running(data_directory)
+
+    interrupted = time.monotonic()
+    status = service.stop()
+    assert time.monotonic() - interrupted < 2.0
+    assert status == 0
+    assert "Traceback" not in service.errors
+    assert not postgres_is_running(data_directory)
+    for door in doors:
+        door.close()
+
+
+def test_the_next_start_is_quick_and_has_the_same_key_and_data(start: Start) -> None:
+    first = start()
+    key, line = development_key(first), printed_line(first, "grpcurl")
+    assert json.loads(pasted(line))["result"] == "CREATED"
+    first.stop()
+
+    started = time.monotonic()
+    second = start()
+    assert time.monotonic() - started < 5.0
+    assert development_key(second) == key
+    assert json.loads(pasted(printed_line(second, "grpcurl")))["result"] == "UNCHANGED"
+
+
+@pytest.mark.parametrize("door", ["GRPC", "HTTP"])
+def test_a_second_serve_on_a_used_port_is_refused_and_the_first_goes_on(
+    running: tuple[Service, Path], door: str
+) -> None:
+    first, data_directory = running
+    used = {"GRPC": first.grpc_address, "HTTP": first.http_url.removeprefix("http://")}[door]
+    free = {"PARTICIPANTS_GRPC_ADDRESS": "127.0.0.1:0", "PARTICIPANTS_HTTP_ADDRESS": "127.0.0.1:0"}
+    second = {**free, f"PARTICIPANTS_{door}_ADDRESS": used, "PARTICIPANTS_DATA_DIR": str(data_directory)}
+
+    line = refusal(run("serve", env=environment(**second)))
+    assert used in line
+    assert "in use" in line
+    assert f"PARTICIPANTS_{door}_ADDRESS" in line
+    assert json.loads(pasted(printed_line(first, "grpcurl")))["result"] in {"CREATED", "UNCHANGED"}
+
+
+def test_a_killed_service_keeps_what_it_acknowledged_and_the_next_start_stops_its_postgres(
+    start: Start, data_directory: Path
+) -> None:
+    killed = start()
+    door = GrpcDoor(killed.grpc_address, development_key(killed))
+    acknowledged: list[str] = []
+    enough = threading.Event()
+
+    def write_until_it_fails() -> None:
+        while True:
+            reply = door.create({"external_id": str(uuid4())})
+            if reply.code != "OK":
+                return
+            acknowledged.append(reply.participant["id"])
+            if len(acknowledged) == 50:
+                enough.set()
+
+    writer = threading.Thread(target=write_until_it_fails)
+    writer.start()
+    assert enough.wait(20)
+    killed.kill()
+    writer.join()
+    door.close()
+    assert postgres_is_running(data_directory)
+
+    service = start()
+    door = GrpcDoor(service.grpc_address, development_key(service))
+    assert {door.get(participant_id).code for participant_id in acknowledged} == {"OK"}
+    door.close()
+    assert service.stop() == 0
+    assert not postgres_is_running(data_directory)
