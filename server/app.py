@@ -61,9 +61,7 @@ async def serve(
 
 
 @asynccontextmanager
-async def service(
-    settings: Settings, conninfo: str, fixed_organization_id: str | None
-) -> AsyncIterator[Listening]:
+async def service(settings: Settings, conninfo: str, fixed_organization_id: str | None) -> AsyncIterator[Listening]:
     """Opens the service, yields where it listens, and closes it."""
     async with AsyncExitStack() as stack:
         database = Database(conninfo)

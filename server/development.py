@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -26,10 +27,8 @@ def prepare(conninfo: str, data_directory: Path) -> str:
     """
     with psycopg.connect(conninfo, autocommit=True) as connection:
         administration.ensure_organization(connection, ORGANIZATION)
-        try:
+        with contextlib.suppress(NameTaken):
             administration.create_program(connection, ORGANIZATION, PROGRAM)
-        except NameTaken:
-            pass
         return _key(connection, data_directory / KEY_FILE)
 
 

@@ -19,10 +19,17 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._calls = Counter(
-            "participants_calls_total", "Calls answered, by RPC and gRPC code.", ["rpc", "code"], registry=self._registry
+            "participants_calls_total",
+            "Calls answered, by RPC and gRPC code.",
+            ["rpc", "code"],
+            registry=self._registry,
         )
         self._seconds = Histogram(
-            "participants_call_seconds", "Time to answer a call, by RPC.", ["rpc"], buckets=_BUCKETS, registry=self._registry
+            "participants_call_seconds",
+            "Time to answer a call, by RPC.",
+            ["rpc"],
+            buckets=_BUCKETS,
+            registry=self._registry,
         )
         # Looking a labelled child up costs more than counting on it.
         self._counters: dict[tuple[str, str], Counter] = {}

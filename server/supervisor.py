@@ -46,7 +46,8 @@ def supervise(
         told_to_stop = stack.enter_context(_stop_signals())
         workers = [_Worker(settings, conninfo, fixed_organization_id) for _ in range(settings.workers)]
         stack.callback(_stop, workers)
-        if all([worker.answers(told_to_stop) for worker in workers]):
+        answers = [worker.answers(told_to_stop) for worker in workers]
+        if all(answers):
             ready(Listening(settings.grpc_address, settings.http_address))
             _replace_the_dead(workers, told_to_stop)
         elif not told_to_stop.poll():

@@ -36,6 +36,7 @@ class KeyStore(Protocol):
 
 @dataclass(slots=True)
 class _Known:
+    key: KeyReference
     record: KeyRecord
     looked_up: float
     used: float
@@ -51,7 +52,8 @@ class Authenticator:
         self, store: KeyStore, *, fixed_key: str | None = None, fixed_organization_id: str | None = None
     ) -> None:
         self._store = store
-        self._known: dict[KeyReference, _Known] = {}
+        # By the digest of the key, which tells nothing of the key to who times the look-up.
+        self._known: dict[bytes, _Known] = {}
         self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
         self._fixed_digest = digest(fixed_key) if fixed_key else None
         self._fixed_organization_id = fixed_organization_id
@@ -66,16 +68,16 @@ class Authenticator:
         if key is None:
             raise Unauthenticated
         presented = digest(key)
-        if self._fixed_digest is not None and compare_digest(presented, self._fixed_digest):
-            assert self._fixed_organization_id is not None
+        if self._fixed_organization_id is not None and self._is_fixed(presented):
             return self._fixed_organization_id
-        claimed = reference(key)
-        if claimed is None:
+        known = self._known.get(presented)
+        now = time.monotonic()
+        if known is None or now - known.looked_up >= MAX_AGE:
+            known = await self._look_up(key, presented)
+        known.used = now
+        if not compare_digest(presented, known.record.digest) or not _is_valid(known.record):
             raise Unauthenticated
-        record = await self._record(claimed)
-        if record is None or not compare_digest(presented, record.digest) or not _is_valid(record):
-            raise Unauthenticated
-        return claimed.organization_id
+        return known.key.organization_id
 
     async def refresh_forever(self) -> None:
         """Looks the keys in use up again and again; to be run as a task."""
@@ -86,37 +88,31 @@ class Authenticator:
             except Unavailable:
                 logger.warning("the API keys could not be refreshed: the database is not available")
 
-    async def _record(self, claimed: KeyReference) -> KeyRecord | None:
-        now = time.monotonic()
-        known = self._known.get(claimed)
-        if known is not None and now - known.looked_up < MAX_AGE:
-            known.used = now
-            return known.record
+    def _is_fixed(self, presented: bytes) -> bool:
+        return self._fixed_digest is not None and compare_digest(presented, self._fixed_digest)
+
+    async def _look_up(self, key: str, presented: bytes) -> _Known:
+        claimed = reference(key)
+        if claimed is None:
+            raise Unauthenticated
         async with self._lookups:
-            found = await self._store.find([claimed])
-        self._remember(found, [claimed], now)
-        return found.get(claimed)
+            asked = time.monotonic()
+            record = (await self._store.find([claimed])).get(claimed)
+        if record is None or not compare_digest(presented, record.digest):
+            self._known.pop(presented, None)
+            raise Unauthenticated
+        known = self._known[presented] = _Known(claimed, record, looked_up=asked, used=asked)
+        return known
 
     async def _refresh(self) -> None:
-        now = time.monotonic()
-        for key in [key for key, known in self._known.items() if now - known.used > FORGET_AFTER]:
-            del self._known[key]
-        keys = list(self._known)
-        if keys:
-            self._remember(await self._store.find(keys), keys, now)
-
-    def _remember(
-        self, found: Mapping[KeyReference, KeyRecord], asked: Sequence[KeyReference], looked_up: float
-    ) -> None:
-        for key in asked:
-            record = found.get(key)
-            if record is None:
-                self._known.pop(key, None)
-            elif key in self._known:
-                self._known[key].record = record
-                self._known[key].looked_up = looked_up
-            else:
-                self._known[key] = _Known(record, looked_up, used=looked_up)
+        asked = time.monotonic()
+        in_use = {presented: known for presented, known in self._known.items() if asked - known.used < FORGET_AFTER}
+        found = await self._store.find([known.key for known in in_use.values()]) if in_use else {}
+        for known in in_use.values():
+            record = found.get(known.key)
+            if record is not None:
+                known.record, known.looked_up = record, asked
+        self._known = {presented: known for presented, known in self._known.items() if known.looked_up >= asked}
 
 
 def _presented(metadata: Mapping[str, str | bytes]) -> str | None:

@@ -23,7 +23,7 @@ def database(settings: Settings) -> Iterator[str]:
     if settings.database_url is None:
         with embedded_postgres(settings.data_directory) as conninfo:
             if not is_current(conninfo):
-                migrate(conninfo, report=lambda line: None)
+                migrate(conninfo, report=lambda _: None)
             yield conninfo
     else:
         if not is_current(settings.database_url):

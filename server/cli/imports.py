@@ -95,7 +95,10 @@ def _metered(rows: Iterable[Row], file: IO[bytes], meter: Meter) -> Iterator[Row
 
 
 async def _send(settings: Settings, rows: Iterable[Row], report: Report) -> None:
-    options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.max_send_message_length", MAX_MESSAGE_BYTES)]
+    options = [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ]
     async with grpc.aio.insecure_channel(str(reachable(settings.grpc_address)), options=options) as channel:
         await Sender(ParticipantServiceStub(channel), _key(settings), report).send(rows)
 
@@ -106,7 +109,9 @@ def _key(settings: Settings) -> str:
     development_key = settings.data_directory / KEY_FILE
     if settings.database_url is None and development_key.exists():
         return development_key.read_text().strip()
-    raise ConfigurationError("an import needs an API key: set PARTICIPANTS_API_KEY; `participants keys create` makes one")
+    raise ConfigurationError(
+        "an import needs an API key: set PARTICIPANTS_API_KEY; `participants keys create` makes one"
+    )
 
 
 def _kind(file: str) -> str:

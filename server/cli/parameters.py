@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-class Name(click.ParamType):
+class Name(click.ParamType[str]):
     """The name of an organization or a program: 1 to 255 printable characters."""
 
     name = "name"

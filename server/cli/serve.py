@@ -32,7 +32,8 @@ def serve(workers: int | None) -> None:
             http = f" and HTTP on {listening.http}" if listening.http else ""
             click.echo(f"serving gRPC on {listening.grpc}{http}")
             if key is not None:
-                click.echo(f"\nTry it in another terminal:\n\n{development.first_calls(key, listening.grpc, listening.http)}\n")
+                calls = development.first_calls(key, listening.grpc, listening.http)
+                click.echo(f"\nTry it in another terminal:\n\n{calls}\n")
 
         if settings.workers > 1:
             supervise(settings, conninfo, organization_id, ready)

@@ -56,9 +56,7 @@ class Gateway:
         if http_method not in found:
             raise _method_not_allowed(sorted(found))
         route, variables = found[http_method]
-        return await self._endpoints[route.rpc].answer(
-            variables, scope["query_string"], headers, receive, request_id
-        )
+        return await self._endpoints[route.rpc].answer(variables, scope["query_string"], headers, receive, request_id)
 
     def _operational(self, path: str) -> Answer | None:
         match path:

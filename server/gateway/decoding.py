@@ -68,7 +68,9 @@ def _parsed(body: bytes) -> Any:
         return json.loads(body, object_pairs_hook=_object, parse_constant=_no_constant)
     except _Duplicate as duplicate:
         name = _shown(str(duplicate))
-        raise InvalidArgument((FieldViolation(name, "DUPLICATE_FIELD", "the key stands twice in one object"),)) from None
+        raise InvalidArgument(
+            (FieldViolation(name, "DUPLICATE_FIELD", "the key stands twice in one object"),)
+        ) from None
     except RecursionError:
         raise _not_json("the body is nested too deeply") from None
     except ValueError:
@@ -97,7 +99,7 @@ def _not_json(message: str) -> InvalidArgument:
 def _setter(field: FieldDescriptor) -> Setter:
     name = field.name
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return _map_setter(field)
+        return _map_setter(name, field.message_type)
     if field.is_repeated:
         return _repeated_setter(field)
     if field.type == FieldDescriptor.TYPE_STRING:
@@ -107,7 +109,7 @@ def _setter(field: FieldDescriptor) -> Setter:
                 setattr(message, name, value)
 
         return set_string
-    if field.type == FieldDescriptor.TYPE_ENUM:
+    if field.enum_type is not None:
         numbers = _EnumNumbers(field.enum_type)
 
         def set_enum(message: Message, value: Any, path: str, violations: list[FieldViolation]) -> None:
@@ -119,10 +121,9 @@ def _setter(field: FieldDescriptor) -> Setter:
     raise NotImplementedError(f"{field.full_name} is of a type that requests have not had so far")
 
 
-def _map_setter(field: FieldDescriptor) -> Setter:
-    name = field.name
-    if any(part.type != FieldDescriptor.TYPE_STRING for part in field.message_type.fields):
-        raise NotImplementedError(f"{field.full_name} is no map of strings")
+def _map_setter(name: str, entry: Descriptor) -> Setter:
+    if any(part.type != FieldDescriptor.TYPE_STRING for part in entry.fields):
+        raise NotImplementedError(f"{entry.full_name} is no map of strings")
 
     def set_map(message: Message, value: Any, path: str, violations: list[FieldViolation]) -> None:
         if not isinstance(value, dict):
@@ -139,35 +140,41 @@ def _map_setter(field: FieldDescriptor) -> Setter:
 
 
 def _repeated_setter(field: FieldDescriptor) -> Setter:
-    name = field.name
     if field.type == FieldDescriptor.TYPE_STRING:
-
-        def set_strings(message: Message, value: Any, path: str, violations: list[FieldViolation]) -> None:
-            if not isinstance(value, list):
-                violations.append(_wrong_type(path, "an array"))
-            elif _all_text(value):
-                getattr(message, name).extend(value)
-            else:
-                for index, item in enumerate(value):
-                    _is_text(item, f"{path}[{index}]", violations)
-
-        return set_strings
-    if field.type == FieldDescriptor.TYPE_MESSAGE:
-        decoder = MessageDecoder(field.message_type)
-
-        def set_messages(message: Message, value: Any, path: str, violations: list[FieldViolation]) -> None:
-            if not isinstance(value, list):
-                violations.append(_wrong_type(path, "an array"))
-                return
-            items = getattr(message, name)
-            for index, item in enumerate(value):
-                if isinstance(item, dict):
-                    items.append(decoder.message(item, f"{path}[{index}].", violations))
-                else:
-                    violations.append(_wrong_type(f"{path}[{index}]", "an object"))
-
-        return set_messages
+        return _strings_setter(field.name)
+    if field.message_type is not None:
+        return _messages_setter(field.name, field.message_type)
     raise NotImplementedError(f"{field.full_name} is of a type that requests have not had so far")
+
+
+def _strings_setter(name: str) -> Setter:
+    def set_strings(message: Message, value: Any, path: str, violations: list[FieldViolation]) -> None:
+        if not isinstance(value, list):
+            violations.append(_wrong_type(path, "an array"))
+        elif _all_text(value):
+            getattr(message, name).extend(value)
+        else:
+            for index, item in enumerate(value):
+                _is_text(item, f"{path}[{index}]", violations)
+
+    return set_strings
+
+
+def _messages_setter(name: str, descriptor: Descriptor) -> Setter:
+    decoder = MessageDecoder(descriptor)
+
+    def set_messages(message: Message, value: Any, path: str, violations: list[FieldViolation]) -> None:
+        if not isinstance(value, list):
+            violations.append(_wrong_type(path, "an array"))
+            return
+        items = getattr(message, name)
+        for index, item in enumerate(value):
+            if isinstance(item, dict):
+                items.append(decoder.message(item, f"{path}[{index}].", violations))
+            else:
+                violations.append(_wrong_type(f"{path}[{index}]", "an object"))
+
+    return set_messages
 
 
 class _EnumNumbers:

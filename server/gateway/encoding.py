@@ -24,9 +24,7 @@ class MessageEncoder:
     """Encodes messages of one type."""
 
     def __init__(self, descriptor: Descriptor) -> None:
-        self._fields = [
-            (field.name, _field_encoder(field), field.has_presence) for field in descriptor.fields
-        ]
+        self._fields = [(field.name, _field_encoder(field), field.has_presence) for field in descriptor.fields]
 
     def encode(self, message: Message) -> bytes:
         """Returns the message as JSON."""
@@ -54,10 +52,10 @@ def _field_encoder(field: FieldDescriptor) -> Encoder:
 def _value_encoder(field: FieldDescriptor) -> Encoder:
     if field.type in {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_INT32}:
         return _same
-    if field.type == FieldDescriptor.TYPE_ENUM:
+    if field.enum_type is not None:
         names = {value.number: value.name for value in field.enum_type.values}
         return lambda number: names.get(number, number)
-    if field.type == FieldDescriptor.TYPE_MESSAGE:
+    if field.message_type is not None:
         return _message_encoder(field.message_type)
     raise NotImplementedError(f"{field.full_name} is of a type that responses have not had so far")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from participants.v1.participant_service_pb2 import CreateParticipantResponse
 
@@ -25,8 +25,7 @@ class Endpoint:
         self._pipeline = pipeline
         self._location = location
         self._decoder = MessageDecoder(route.request)
-        content = _content_field(route)
-        self._encoder = MessageEncoder(content.message_type if content else route.response)
+        self._encoder = MessageEncoder(_content(route))
 
     async def answer(
         self,
@@ -48,7 +47,7 @@ class Endpoint:
 
         async with cancelled_when_caller_goes(receive):
             response = await self._pipeline.run(
-                self._route.rpc, self._method, decode, headers, request_id=request_id, timeout=None
+                self._route.rpc, self._method, decode, headers, request_id=request_id, time_left=None
             )
         return self._answer(response)
 
@@ -60,8 +59,13 @@ class Endpoint:
         return Answer(200, body)
 
 
-def _content_field(route: Route) -> FieldDescriptor | None:
-    return route.response.fields_by_name[route.response_field] if route.response_field else None
+def _content(route: Route) -> Descriptor:
+    if route.response_field is None:
+        return route.response
+    content = route.response.fields_by_name[route.response_field].message_type
+    if content is None:
+        raise NotImplementedError(f"the response body of {route.rpc} is no message")
+    return content
 
 
 def _refuse_query(query: bytes) -> None:

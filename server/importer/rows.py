@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Any
 
 from participants.v1.participant_service_pb2 import CreateParticipantRequest
@@ -24,11 +25,11 @@ _decoder = MessageDecoder(CreateParticipantRequest.DESCRIPTOR)
 
 @dataclass(slots=True)
 class Row:
-    """One row: the line it ends on, its text, and its request or what is wrong with it."""
+    """One row: the line it ends on, its text, and its request, or a problem that keeps it from being sent."""
 
     line: int
     text: str
-    request: CreateParticipantRequest | None = None
+    request: CreateParticipantRequest = field(default_factory=CreateParticipantRequest)
     problem: str = ""
 
 
@@ -42,7 +43,7 @@ def json_lines(file: IO[bytes]) -> Iterator[Row]:
             continue
         row = Row(number, line.decode(errors="replace").rstrip("\r\n"))
         if complete:
-            _decode(row, lambda line=line: _decoder.decode(line))
+            _decode(row, partial(_decoder.decode, line))
         else:
             row.problem = f"the line is longer than {MAX_ROW_BYTES} bytes"
         yield row
@@ -86,7 +87,9 @@ def _heading(reader: Iterator[list[str]]) -> Sequence[str]:
     known = set(CreateParticipantRequest.DESCRIPTOR.fields_by_name) - {"attributes"}
     unknown = [name for name in heading if name not in known and not name.startswith(ATTRIBUTE_PREFIX)]
     if unknown:
-        raise ConfigurationError(f"the CSV heading has a column {unknown[0]!r}; columns are {', '.join(sorted(known))}, attributes.KEY")
+        raise ConfigurationError(
+            f"the CSV heading has a column {unknown[0]!r}; columns are {', '.join(sorted(known))}, attributes.KEY"
+        )
     if "external_id" not in heading or len(set(heading)) < len(heading):
         raise ConfigurationError("the CSV heading must have a column external_id, and none twice")
     return heading

@@ -63,7 +63,7 @@ class Sender:
 
     async def _distribute(self, rows: Iterable[Row], lanes: Sequence[_Lane]) -> None:
         for row in rows:
-            if row.request is None:
+            if row.problem:
                 self._report(row, REJECTED, row.problem)
             else:
                 await self._add(lanes[crc32(row.request.external_id.encode()) % LANES], row)
@@ -73,7 +73,6 @@ class Sender:
             await lane.batches.put(None)
 
     async def _add(self, lane: _Lane, row: Row) -> None:
-        assert row.request is not None
         lane.filling.append(row)
         lane.size += row.request.ByteSize()
         if len(lane.filling) >= BATCH_ROWS or lane.size >= BATCH_BYTES:
@@ -87,16 +86,16 @@ class Sender:
                 if not batch:
                     break
                 if pause is None:
-                    raise ConfigurationError(f"the service does not take the rows: {problem}; run the import again later")
+                    raise ConfigurationError(
+                        f"the service does not take the rows: {problem}; run the import again later"
+                    )
                 await asyncio.sleep(pause)
 
     async def _send_once(self, batch: Sequence[Row]) -> tuple[list[Row], str]:
         """Sends a batch, reports what is settled, and returns what is to be sent again and why."""
         request = messages.BatchCreateParticipantsRequest(requests=[row.request for row in batch])
         try:
-            response = await self._stub.BatchCreateParticipants(
-                request, metadata=self._metadata, timeout=CALL_TIMEOUT
-            )
+            response = await self._stub.BatchCreateParticipants(request, metadata=self._metadata, timeout=CALL_TIMEOUT)
         except grpc.aio.AioRpcError as error:
             problem = f"{error.code().name}: {error.details()}"
             if error.code().value[0] not in RETRIED:
@@ -112,7 +111,6 @@ class Sender:
         unsettled: set[str] = set()
         problem = ""
         for row, item in zip(batch, results, strict=True):
-            assert row.request is not None
             if item.status.code in RETRIED or row.request.external_id in unsettled:
                 unsettled.add(row.request.external_id)
                 again.append(row)

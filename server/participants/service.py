@@ -88,9 +88,7 @@ def normalized_tags(tags: Sequence[str]) -> list[str]:
     """
     lowered = [tag.lower() for tag in tags]
     violations = tuple(
-        FieldViolation(
-            f"tags[{index}]", "STRING_MAX_LEN", f"must be at most {MAX_TAG_LENGTH} characters in lower case"
-        )
+        FieldViolation(f"tags[{index}]", "STRING_MAX_LEN", f"must be at most {MAX_TAG_LENGTH} characters in lower case")
         for index, tag in enumerate(lowered)
         if len(tag) > MAX_TAG_LENGTH
     )

@@ -153,7 +153,7 @@ class SharedWriter:
             for waiting in group:
                 self._release(waiting)
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, it goes to those who wait, who report it
             for waiting in group:
                 self._fail(waiting, error)
         else:

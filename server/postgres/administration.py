@@ -57,9 +57,7 @@ def ensure_organization(connection: Connection[Any], name: str) -> str:
 
 def organization_id(connection: Connection[Any], name: str) -> str:
     """Returns the id of the organization of that name, or raises NoSuchOrganization."""
-    row = connection.execute(
-        "SELECT organization_id::text FROM organizations WHERE name = %s", (name,)
-    ).fetchone()
+    row = connection.execute("SELECT organization_id::text FROM organizations WHERE name = %s", (name,)).fetchone()
     if row is None:
         raise NoSuchOrganization
     return str(row[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import orjson
 import psycopg
@@ -71,7 +71,7 @@ class Database:
                 yield connection
 
 
-def connection_options() -> dict[str, object]:
+def connection_options() -> dict[str, Any]:
     """Returns what every connection of the service is opened with."""
     return {
         "autocommit": True,

@@ -90,12 +90,13 @@ def _outcome(row: Row) -> Outcome | ServiceError | None:
 
 
 def _participant(row: Row) -> Participant:
-    (*columns, counters, balances, tiers, created_at, updated_at) = row
-    return Participant(
+    *columns, counters, balances, tiers, created_at, updated_at = row
+    values = [
         *columns,
-        counters=counters or {},
-        balances=[Balance(*balance) for balance in balances] if balances else [],
-        tiers={key: Tier(*tier) for key, tier in tiers.items()} if tiers else {},
-        created_at=created_at,
-        updated_at=updated_at,
-    )
+        counters or {},
+        [Balance(*balance) for balance in balances] if balances else [],
+        {key: Tier(*tier) for key, tier in tiers.items()} if tiers else {},
+        created_at,
+        updated_at,
+    ]
+    return Participant(*values)

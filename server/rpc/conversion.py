@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from google.protobuf.timestamp_pb2 import Timestamp
-from participants.v1 import participant_pb2, participant_service_pb2
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from participants.v1 import participant_pb2
+from participants.v1 import participant_service_pb2 as messages
 
 from server.participants.model import Outcome, Participant, Result, Status, Upsert
 
@@ -19,17 +23,16 @@ _STATUS_NUMBERS = {
     Status.CLOSED.value: participant_pb2.Participant.CLOSED,
 }
 _RESULT_NUMBERS = {
-    Result.CREATED.value: participant_service_pb2.CreateParticipantResponse.CREATED,
-    Result.UPDATED.value: participant_service_pb2.CreateParticipantResponse.UPDATED,
-    Result.UNCHANGED.value: participant_service_pb2.CreateParticipantResponse.UNCHANGED,
+    Result.CREATED.value: messages.CreateParticipantResponse.CREATED,
+    Result.UPDATED.value: messages.CreateParticipantResponse.UPDATED,
+    Result.UNCHANGED.value: messages.CreateParticipantResponse.UNCHANGED,
 }
 
 
-def upsert_from_request(
-    request: participant_service_pb2.CreateParticipantRequest, organization_id: str
-) -> Upsert:
+def upsert_from_request(request: messages.CreateParticipantRequest, organization_id: str) -> Upsert:
     """Returns what a valid request asks to be written for an organization."""
     has = request.HasField
+    attributes = request.attributes
     return Upsert(
         organization_id,
         request.external_id,
@@ -40,52 +43,58 @@ def upsert_from_request(
         request.phone if has("phone") else None,
         request.program_id if has("program_id") else None,
         _STATUS_NAMES[request.status],
-        dict(request.attributes),
-        list(request.tags),
+        # dict() and items() of a protobuf map take twice as long.
+        {key: attributes[key] for key in attributes},
+        request.tags[:],
         request.ByteSize(),
     )
 
 
-def response_from_outcome(outcome: Outcome) -> participant_service_pb2.CreateParticipantResponse:
+def create_response(outcome: Outcome) -> messages.CreateParticipantResponse:
     """Returns the answer to CreateParticipant."""
-    return participant_service_pb2.CreateParticipantResponse(
-        participant=message_from_participant(outcome.participant), result=_RESULT_NUMBERS[outcome.result]
+    return messages.CreateParticipantResponse(
+        participant=_fields(outcome.participant), result=_RESULT_NUMBERS[outcome.result]
     )
 
 
-def message_from_participant(participant: Participant) -> participant_pb2.Participant:
-    """Returns a participant as callers see it."""
-    return participant_pb2.Participant(
-        id=participant.id,
-        external_id=participant.external_id,
-        status=_STATUS_NUMBERS[participant.status],
-        display_name=participant.display_name,
-        email=participant.email,
-        first_name=participant.first_name,
-        last_name=participant.last_name,
-        phone=participant.phone,
-        attributes=participant.attributes,
-        tags=participant.tags,
-        program_ids=participant.program_ids,
-        counters=participant.counters,
-        balances=[
-            participant_pb2.Participant.Balance(
-                asset_id=balance.asset_id,
-                available=balance.available,
-                held=balance.held,
-                deferred=balance.deferred,
-            )
-            for balance in participant.balances
-        ],
-        tiers={
-            key: participant_pb2.Participant.Tier(level=tier.level, rank=tier.rank)
-            for key, tier in participant.tiers.items()
-        },
-        created_at=_timestamp(participant.created_at.timestamp(), participant.created_at.microsecond),
-        updated_at=_timestamp(participant.updated_at.timestamp(), participant.updated_at.microsecond),
+def get_response(participant: Participant) -> messages.GetParticipantResponse:
+    """Returns the answer to GetParticipant."""
+    return messages.GetParticipantResponse(participant=_fields(participant))
+
+
+def batch_item(outcome: Outcome) -> messages.BatchCreateParticipantsResponse.Item:
+    """Returns an item of the answer to BatchCreateParticipants."""
+    return messages.BatchCreateParticipantsResponse.Item(
+        participant=_fields(outcome.participant), result=_RESULT_NUMBERS[outcome.result]
     )
 
 
-def _timestamp(seconds: float, microseconds: int) -> Timestamp:
+def _fields(participant: Participant) -> Any:
+    """Returns the fields of a Participant message; None leaves a field out, which is quicker than setting it empty.
+
+    As a dictionary, which the types of messages do not know, they are built right where they belong; a message would
+    be built first and then copied there.
+    """
+    return {
+        "id": participant.id,
+        "external_id": participant.external_id,
+        "status": _STATUS_NUMBERS[participant.status],
+        "display_name": participant.display_name,
+        "email": participant.email,
+        "first_name": participant.first_name,
+        "last_name": participant.last_name,
+        "phone": participant.phone,
+        "attributes": participant.attributes or None,
+        "tags": participant.tags or None,
+        "program_ids": participant.program_ids or None,
+        "counters": participant.counters or None,
+        "balances": [asdict(balance) for balance in participant.balances] or None,
+        "tiers": {key: asdict(tier) for key, tier in participant.tiers.items()} or None,
+        "created_at": _timestamp(participant.created_at),
+        "updated_at": _timestamp(participant.updated_at),
+    }
+
+
+def _timestamp(moment: datetime) -> dict[str, int]:
     # The fraction comes from the integer: a float of this size is not exact to the microsecond.
-    return Timestamp(seconds=int(seconds), nanos=microseconds * 1000)
+    return {"seconds": int(moment.timestamp()), "nanos": moment.microsecond * 1000}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from server.errors import InvalidArgument, FieldViolation, ServiceError
+from server.errors import FieldViolation, InvalidArgument, ServiceError
 from server.rpc.pipeline import Method, Pipeline, request_id_from
 from server.rpc.status import MAX_VIOLATION_BYTES, status_from_error
+
+# grpcio's own class takes no type arguments while the program runs.
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -21,13 +24,13 @@ class PipelineInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, service: str, pipeline: Pipeline) -> None:
         self._prefix = f"/{service}/"
         self._pipeline = pipeline
-        self._handlers: dict[str, grpc.RpcMethodHandler] = {}
+        self._handlers: dict[str, _Handler] = {}
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> _Handler | None:
         path = handler_call_details.method
         known = self._handlers.get(path)
         if known is not None:
@@ -38,9 +41,9 @@ class PipelineInterceptor(grpc.aio.ServerInterceptor):
         wrapped = self._handlers[path] = self._wrapped(path.removeprefix(self._prefix), handler)
         return wrapped
 
-    def _wrapped(self, name: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
-        method: Method = handler.unary_unary
-        parse: Callable[[bytes], Message] = handler.request_deserializer
+    def _wrapped(self, name: str, handler: _Handler) -> _Handler:
+        method = cast("Method", handler.unary_unary)
+        parse = cast("Callable[[bytes], Message]", handler.request_deserializer)
 
         async def answer(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
             metadata = dict(context.invocation_metadata() or ())
@@ -52,7 +55,7 @@ class PipelineInterceptor(grpc.aio.ServerInterceptor):
                     lambda: _decoded(parse, request),
                     metadata,
                     request_id=request_id,
-                    timeout=context.time_remaining(),
+                    time_left=context.time_remaining(),
                 )
             except ServiceError as error:
                 failure = error

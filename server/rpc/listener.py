@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from participants.v1 import participant_service_pb2
 from participants.v1.participant_service_pb2_grpc import add_ParticipantServiceServicer_to_server

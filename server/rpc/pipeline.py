@@ -9,9 +9,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 from google.protobuf.message import Message
+from uuid_utils import uuid4
 
 from server.auth.authenticator import Authenticator
 from server.errors import DeadlineExceeded, Internal, ServiceError
@@ -62,24 +62,22 @@ class Pipeline:
         metadata: Mapping[str, str | bytes],
         *,
         request_id: str,
-        timeout: float | None,
+        time_left: float | None,
     ) -> Message:
         """Authenticates, then decodes and validates the request, then calls the method.
 
-        `metadata` has lower-case names; `timeout` is what is left of the caller's, in seconds. Nothing of a request
-        is decoded before its caller is known.
+        `metadata` has lower-case names; `time_left` is what is left of the caller's deadline, in seconds. Nothing of
+        a request is decoded before its caller is known.
         """
         started = time.perf_counter()
         code = "INTERNAL"
-        deadline = self._loop.time() + min(DEFAULT_TIMEOUT if timeout is None else timeout, MAX_TIMEOUT)
+        deadline = self._loop.time() + min(DEFAULT_TIMEOUT if time_left is None else time_left, MAX_TIMEOUT)
         try:
             async with asyncio.timeout_at(deadline):
                 organization_id = await self._authenticator.authenticate(metadata)
                 request = decode()
                 validate(request)
                 response = await method(request, Call(organization_id, deadline))
-            code = "OK"
-            return response
         except ServiceError as error:
             code = error.code.name
             raise
@@ -89,9 +87,11 @@ class Pipeline:
         except asyncio.CancelledError:
             code = "CANCELLED"
             raise
-        except Exception as error:
-            # A driver's text can hold the caller's data: the log has the kind of error and where it came from.
-            logger.error("%s failed, request id %s", name, request_id, exc_info=error)
+        except Exception:
+            logger.exception("%s failed, request id %s", name, request_id)
             raise Internal(request_id) from None
+        else:
+            code = "OK"
+            return response
         finally:
             self._metrics.observe(name, code, time.perf_counter() - started)

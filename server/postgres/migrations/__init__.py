@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,5 +50,3 @@ def _configuration(conninfo: str) -> Config:
     configuration.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     configuration.attributes["conninfo"] = conninfo
     return configuration
-
-
