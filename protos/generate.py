@@ -64,16 +64,13 @@ def run_protoc(protos: Path, arguments: list[str]) -> int:
         descriptors.write(validate_descriptors())
         descriptors.flush()
         includes = [f"-I{path}" for path in (protos, *INCLUDES)]
-        return int(
-            protoc.main(["protoc", *includes, f"--descriptor_set_in={descriptors.name}", *plugins, *arguments])
-        )
+        return int(protoc.main(["protoc", *includes, f"--descriptor_set_in={descriptors.name}", *plugins, *arguments]))
 
 
 def validate_descriptors() -> bytes:
     """Returns validate.proto and its imports as a serialized FileDescriptorSet."""
     imports = [
-        module.DESCRIPTOR.serialized_pb
-        for module in (descriptor_pb2, duration_pb2, field_mask_pb2, timestamp_pb2)
+        module.DESCRIPTOR.serialized_pb for module in (descriptor_pb2, duration_pb2, field_mask_pb2, timestamp_pb2)
     ]
     own = validate_pb.desc().proto.to_binary()
     return descriptor_pb2.FileDescriptorSet(
