@@ -118,7 +118,7 @@ def deployment(new_database: Callable[[], AbstractContextManager[str]]) -> Itera
         yield running
 
 
-@pytest.fixture(params=["grpc", "http"])
+@pytest.fixture(scope="module", params=["grpc", "http"])
 def door(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[Door]:
     """Each way into the shared service, with the key of `deployment.tenant`."""
     service, key = deployment.service, deployment.tenant.key

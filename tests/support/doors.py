@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,7 +25,8 @@ class Reply:
     """What a call came to, in the words of gRPC whichever door it went through.
 
     `code` is OK or the name of a gRPC code. `result` is CREATED, or over HTTP EXISTED in place of UPDATED and
-    UNCHANGED, which HTTP does not tell apart. `violations` are by field path.
+    UNCHANGED, which HTTP does not tell apart. `violations` are by field path. `reason` and `domain` are those of
+    ErrorInfo, which HTTP has only in the items of a batch. `items` are the results of a batch.
     """
 
     code: str
@@ -34,6 +35,9 @@ class Reply:
     message: str = ""
     violations: list[tuple[str, str]] = field(default_factory=list)
     retry_after: float | None = None
+    reason: str = ""
+    domain: str = ""
+    items: list[Reply] = field(default_factory=list)
 
     @property
     def fields(self) -> list[str]:
@@ -51,6 +55,12 @@ class Door(Protocol):
     def get(self, participant_id: str, key: str | None = None) -> Reply:
         """Calls GetParticipant."""
 
+    def create_batch(self, requests: Sequence[Mapping[str, Any]], key: str | None = None) -> Reply:
+        """Calls BatchCreateParticipants with the fields of each request, as JSON has them."""
+
+    def told(self, result: str) -> str:
+        """Returns what `Reply.result` of CreateParticipant is when the service did this."""
+
     def close(self) -> None:
         """Closes the connections."""
 
@@ -67,40 +77,81 @@ class GrpcDoor:
 
     def create(self, request: Mapping[str, Any], key: str | None = None) -> Reply:
         message = json_format.ParseDict(dict(request), messages.CreateParticipantRequest())
-        return self._call(self.stub.CreateParticipant, message, key)
+        return self._call(self.stub.CreateParticipant, message, key, _reply_from_created)
 
     def get(self, participant_id: str, key: str | None = None) -> Reply:
-        return self._call(self.stub.GetParticipant, messages.GetParticipantRequest(id=participant_id), key)
+        message = messages.GetParticipantRequest(id=participant_id)
+        return self._call(self.stub.GetParticipant, message, key, _reply_from_read)
+
+    def create_batch(self, requests: Sequence[Mapping[str, Any]], key: str | None = None) -> Reply:
+        message = json_format.ParseDict(
+            {"requests": [dict(request) for request in requests]}, messages.BatchCreateParticipantsRequest()
+        )
+        return self._call(self.stub.BatchCreateParticipants, message, key, _reply_from_batch)
+
+    def told(self, result: str) -> str:
+        return result
 
     def close(self) -> None:
         self._channel.close()
 
-    def _call(self, method: Any, request: Message, key: str | None) -> Reply:
+    def _call(self, method: Any, request: Message, key: str | None, reply: Callable[[Any], Reply]) -> Reply:
         metadata = [("x-api-key", self._key if key is None else key)]
         try:
             response = method(request, metadata=metadata, timeout=10)
         except grpc.RpcError as error:
             return reply_from_rpc_error(error)
-        participant = json_format.MessageToDict(response.participant, **JSON_OPTIONS)  # type: ignore[arg-type]  # options by name
-        result = ""
-        if isinstance(response, messages.CreateParticipantResponse):
-            result = messages.CreateParticipantResponse.Result.Name(response.result)
-        return Reply("OK", participant, result)
+        return reply(response)
+
+
+def _reply_from_created(response: Any) -> Reply:
+    result = messages.CreateParticipantResponse.Result.Name(response.result)
+    return Reply("OK", _json_of(response.participant), result)
+
+
+def _reply_from_read(response: Any) -> Reply:
+    return Reply("OK", _json_of(response.participant))
+
+
+def _reply_from_batch(response: Any) -> Reply:
+    return Reply(
+        "OK",
+        items=[
+            reply_from_status(item.status) if item.HasField("status") else _reply_from_created(item)
+            for item in response.results
+        ],
+    )
+
+
+def _json_of(participant: Message) -> dict[str, Any]:
+    return json_format.MessageToDict(participant, **JSON_OPTIONS)  # type: ignore[arg-type]  # options by name
 
 
 def reply_from_rpc_error(error: Any) -> Reply:
-    """Returns what an error of grpcio's says, with the details of its google.rpc.Status."""
-    status = status_pb2.Status()
+    """Returns what an error of grpcio's says, with the details of its google.rpc.Status if it has one."""
     for name, value in error.trailing_metadata() or ():
         if name == "grpc-status-details-bin":
-            status.ParseFromString(value)
-    reply = Reply(error.code().name, message=error.details() or "")
+            reply = reply_from_status(status_pb2.Status.FromString(value))
+            assert (reply.code, reply.message) == (error.code().name, error.details())
+            return reply
+    return Reply(error.code().name, message=error.details() or "")
+
+
+def reply_from_status(status: Any) -> Reply:
+    """Returns what a google.rpc.Status says."""
+    reply = Reply(next(code.name for code in Code if code.number == status.code), message=status.message)
     for detail in status.details:
-        bad_request, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        bad_request, retry, info = (
+            error_details_pb2.BadRequest(),
+            error_details_pb2.RetryInfo(),
+            error_details_pb2.ErrorInfo(),
+        )
         if detail.Unpack(bad_request):
             reply.violations = [(entry.field, entry.reason) for entry in bad_request.field_violations]
         if detail.Unpack(retry):
             reply.retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+        if detail.Unpack(info):
+            reply.reason, reply.domain = info.reason, info.domain
     return reply
 
 
@@ -118,6 +169,17 @@ class HttpDoor:
 
     def get(self, participant_id: str, key: str | None = None) -> Reply:
         return self._reply(self.client.get(f"/v1/participants/{participant_id}", headers=self._headers(key)))
+
+    def create_batch(self, requests: Sequence[Mapping[str, Any]], key: str | None = None) -> Reply:
+        body = {"requests": [dict(request) for request in requests]}
+        response = self.client.post("/v1/participants:batchCreate", json=body, headers=self._headers(key))
+        if not response.is_success:
+            return self._reply(response)
+        assert response.status_code == 200
+        return Reply("OK", items=[_reply_from_json_item(item) for item in response.json()["results"]])
+
+    def told(self, result: str) -> str:
+        return "CREATED" if result == "CREATED" else "EXISTED"
 
     def close(self) -> None:
         self.client.close()
@@ -139,3 +201,10 @@ class HttpDoor:
             violations=violations,
             retry_after=None if retry_after is None else float(retry_after),
         )
+
+
+def _reply_from_json_item(item: Mapping[str, Any]) -> Reply:
+    if "status" in item:
+        assert set(item) == {"status"}
+        return reply_from_status(json_format.ParseDict(item["status"], status_pb2.Status()))
+    return Reply("OK", item["participant"], item["result"])
