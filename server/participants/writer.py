@@ -44,6 +44,8 @@ class _Statement:
     group: list[_Waiting]
     started: float
     task: asyncio.Task[None] = field(init=False)
+    # A task that is cancelled before its first step never runs, and would never let go of its keys.
+    running: bool = False
 
 
 class SharedWriter:
@@ -84,7 +86,7 @@ class SharedWriter:
     def withdraw(self) -> None:
         """Stops the statements for which nobody waits any more; to be called after futures were cancelled."""
         for statement in self._statements:
-            if all(waiting.outcome.done() for waiting in statement.group):
+            if statement.running and all(waiting.outcome.done() for waiting in statement.group):
                 statement.task.cancel()
 
     async def close(self) -> None:
@@ -135,6 +137,7 @@ class SharedWriter:
         return group
 
     async def _run(self, statement: _Statement) -> None:
+        statement.running = True
         try:
             await self._write(statement.group)
         finally:
