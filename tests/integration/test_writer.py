@@ -1,0 +1,477 @@
+"""Shared writes on a real Postgres: what goes together, what waits, and what is kept apart."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+
+from server.errors import Conflict, DeadlineExceeded, InvalidArgument, Overloaded, ServiceError, Unavailable
+from server.participants import writer as writer_module
+from server.participants.model import Outcome, Participant, Upsert
+from server.participants.store import Contention, ParticipantStore
+from server.participants.writer import SharedWriter
+from server.postgres.database import Database
+from server.postgres.participants import PostgresParticipants
+from tests.conftest import Tenant, new_tenant
+
+MakeUpsert = Callable[..., Upsert]
+
+
+def upsert_of(organization_id: str, external_id: str, attributes: Mapping[str, str], size: int = 100) -> Upsert:
+    nothing = (None,) * 7
+    return Upsert(organization_id, external_id, *nothing, attributes=attributes, tags=[], size=size)
+
+
+class RecordingStore:
+    """Writes through to a store, and keeps what went into each statement.
+
+    A statement that has one of `held` in it waits until `released`.
+    """
+
+    def __init__(self, store: ParticipantStore) -> None:
+        self._store = store
+        self.groups: list[list[str]] = []
+        self.held: set[str] = set()
+        self.reached = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def upsert(self, upserts: Sequence[Upsert]) -> Sequence[Outcome | ServiceError | None]:
+        group = [upsert.external_id for upsert in upserts]
+        self.groups.append(group)
+        if self.held.intersection(group):
+            self.reached.set()
+            await self.released.wait()
+        return await self._store.upsert(upserts)
+
+    async def get(self, organization_id: str, participant_id: str) -> Participant | None:
+        return await self._store.get(organization_id, participant_id)
+
+
+class UnreliableStore:
+    """A store in which statements meet other transactions at random."""
+
+    def __init__(self, store: ParticipantStore, chance: random.Random) -> None:
+        self._store = store
+        self._chance = chance
+
+    async def upsert(self, upserts: Sequence[Upsert]) -> Sequence[Outcome | ServiceError | None]:
+        if self._chance.random() < 0.2:
+            raise Contention
+        taken = [self._chance.random() < 0.8 for _ in upserts]
+        written = iter(await self._store.upsert([upsert for upsert, take in zip(upserts, taken, strict=True) if take]))
+        return [next(written) if take else None for take in taken]
+
+    async def get(self, organization_id: str, participant_id: str) -> Participant | None:
+        return await self._store.get(organization_id, participant_id)
+
+
+@asynccontextmanager
+async def opened(conninfo: str) -> AsyncIterator[PostgresParticipants]:
+    database = Database(conninfo)
+    await database.open()
+    try:
+        yield PostgresParticipants(database)
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+def tenant(database: str) -> Tenant:
+    return new_tenant(database, "acme")
+
+
+@pytest.fixture
+def make(tenant: Tenant) -> MakeUpsert:
+    """Makes upserts of the tenant's participants; keyword arguments are attributes."""
+
+    def made(external_id: str, *, size: int = 100, **attributes: str) -> Upsert:
+        return upsert_of(tenant.organization_id, external_id, attributes, size)
+
+    return made
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[RecordingStore]:
+    async with opened(database) as postgres:
+        yield RecordingStore(postgres)
+
+
+@pytest.fixture
+async def writer(store: RecordingStore) -> AsyncIterator[SharedWriter]:
+    writer = SharedWriter(store)
+    yield writer
+    store.released.set()
+    async with asyncio.timeout(10):
+        await writer.close()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes no statement for stalled, however long a test holds it."""
+    monkeypatch.setattr(writer_module, "STALLED_AFTER", 3600.0)
+
+
+def soon(seconds: float = 20.0) -> float:
+    """Returns a deadline on the event loop's clock."""
+    return asyncio.get_running_loop().time() + seconds
+
+
+def rows(conninfo: str) -> dict[str, dict[str, str]]:
+    """Returns the attributes of the participants that are committed, by external_id."""
+    with psycopg.connect(conninfo) as connection:
+        return dict(connection.execute("SELECT external_id, attributes FROM participants").fetchall())
+
+
+async def test_an_idle_writer_writes_what_arrives_in_one_turn_as_one_statement(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+) -> None:
+    keys = [f"key-{number}" for number in range(10)]
+    outcomes = await asyncio.gather(*(writer.submit(make(key), soon()) for key in keys))
+    assert [outcome.participant.external_id for outcome in outcomes] == keys
+    assert store.groups == [keys]
+
+
+@pytest.mark.usefixtures("patient")
+async def test_what_arrives_while_a_statement_is_under_way_goes_into_the_next(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+) -> None:
+    store.held = {"first"}
+    futures = [writer.submit(make("first"), soon())]
+    await store.reached.wait()
+    for key in ("second", "third", "fourth"):
+        futures.append(writer.submit(make(key), soon()))
+        await asyncio.sleep(0)
+    assert store.groups == [["first"]]
+    store.released.set()
+    await asyncio.gather(*futures)
+    assert store.groups == [["first"], ["second", "third", "fourth"]]
+
+
+async def test_a_stalled_statement_does_not_hold_up_others(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+) -> None:
+    store.held = {"stalled"}
+    stalled = writer.submit(make("stalled"), soon())
+    await store.reached.wait()
+    assert (await writer.submit(make("other"), soon())).result == "CREATED"
+    assert not stalled.done()
+
+
+async def test_a_statement_takes_no_more_upserts_than_its_limit(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "MAX_STATEMENT_UPSERTS", 4)
+    await asyncio.gather(*(writer.submit(make(str(number)), soon()) for number in range(10)))
+    assert [len(group) for group in store.groups] == [4, 4, 2]
+
+
+async def test_a_statement_takes_no_more_bytes_than_its_limit(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "MAX_STATEMENT_BYTES", 1000)
+    await asyncio.gather(*(writer.submit(make(str(number), size=500), soon()) for number in range(5)))
+    assert [len(group) for group in store.groups] == [2, 2, 1]
+
+
+async def test_upserts_of_one_key_apply_in_order_of_arrival(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+) -> None:
+    futures = [writer.submit(make("same", **{"last": str(n), f"n{n}": ""}), soon()) for n in range(10)]
+    other = writer.submit(make("other"), soon())
+    outcomes = await asyncio.gather(*futures)
+    assert [outcome.result for outcome in outcomes] == ["CREATED"] + ["UPDATED"] * 9
+    assert [outcome.participant.attributes["last"] for outcome in outcomes] == [str(n) for n in range(10)]
+    assert [len(outcome.participant.attributes) for outcome in outcomes] == list(range(2, 12))
+    await other
+    assert store.groups[0] == ["same", "other"]
+    assert all(group == ["same"] for group in store.groups[1:])
+
+
+@pytest.mark.usefixtures("patient")
+async def test_an_upsert_that_is_withdrawn_before_its_write_began_is_not_written(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, database: str
+) -> None:
+    store.held = {"first"}
+    first = writer.submit(make("first"), soon())
+    await store.reached.wait()
+    withdrawn, behind = (writer.submit(make("withdrawn", n=n), soon()) for n in ("1", "2"))
+    withdrawn.cancel()
+    writer.withdraw()
+    store.released.set()
+    assert (await first).result == "CREATED"
+    assert (await behind).participant.attributes == {"n": "2"}
+    assert store.groups == [["first"], ["withdrawn"]]
+    assert (await behind).result == "CREATED"
+    assert rows(database) == {"first": {}, "withdrawn": {"n": "2"}}
+
+
+async def test_an_upsert_that_is_withdrawn_as_its_statement_is_made_is_not_written_and_blocks_nothing(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+) -> None:
+    withdrawn = writer.submit(make("key", n="1"), soon())
+    # The statement is made in this turn of the event loop, and would start in the next.
+    await asyncio.sleep(0)
+    withdrawn.cancel()
+    writer.withdraw()
+    async with asyncio.timeout(2):
+        outcome = await writer.submit(make("key", n="2"), soon())
+    assert outcome.result == "CREATED"
+    assert store.groups == [["key"]]
+
+
+async def test_a_statement_for_which_nobody_waits_any_more_is_stopped_and_blocks_nothing(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+) -> None:
+    store.held = {"key"}
+    withdrawn = [writer.submit(make(key), soon()) for key in ("key", "beside")]
+    await store.reached.wait()
+    for future in withdrawn:
+        future.cancel()
+    writer.withdraw()
+    store.held = set()
+    async with asyncio.timeout(2):
+        outcomes = await asyncio.gather(*(writer.submit(make(key), soon()) for key in ("key", "beside")))
+    assert [outcome.result for outcome in outcomes] == ["CREATED", "CREATED"]
+
+
+async def test_a_statement_for_which_one_still_waits_goes_on(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+) -> None:
+    store.held = {"key"}
+    withdrawn, wanted = (writer.submit(make(key), soon()) for key in ("key", "beside"))
+    await store.reached.wait()
+    withdrawn.cancel()
+    writer.withdraw()
+    store.released.set()
+    assert (await wanted).result == "CREATED"
+
+
+@pytest.mark.usefixtures("patient")
+async def test_an_upsert_whose_deadline_passed_before_its_write_began_is_not_written(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, database: str
+) -> None:
+    store.held = {"first"}
+    first = writer.submit(make("first"), soon())
+    await store.reached.wait()
+    late = writer.submit(make("late"), soon(0.01))
+    asyncio.get_running_loop().call_later(0.02, store.released.set)
+    await first
+    with pytest.raises(DeadlineExceeded):
+        await late
+    assert store.groups == [["first"]]
+    assert rows(database) == {"first": {}}
+
+
+async def test_an_upsert_that_the_database_refuses_fails_alone(
+    writer: SharedWriter, make: MakeUpsert, database: str
+) -> None:
+    with psycopg.connect(database) as connection:
+        connection.execute("ALTER TABLE participants ADD CHECK (external_id NOT LIKE 'guilty%')")
+    keys = [f"innocent-{number}" for number in range(20)]
+    keys[3], keys[4], keys[17] = "guilty-1", "guilty-2", "guilty-3"
+    outcomes = await asyncio.gather(*(writer.submit(make(key), soon()) for key in keys), return_exceptions=True)
+    for key, outcome in zip(keys, outcomes, strict=True):
+        if key.startswith("guilty"):
+            assert isinstance(outcome, InvalidArgument)
+        else:
+            assert isinstance(outcome, Outcome)
+            assert outcome.result == "CREATED"
+    assert set(rows(database)) == {key for key in keys if key.startswith("innocent")}
+
+
+async def test_a_statement_that_loses_the_database_fails_and_the_next_is_written(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, database: str
+) -> None:
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("BEGIN")
+        admin.execute("LOCK TABLE participants IN ACCESS EXCLUSIVE MODE")
+        lost = writer.submit(make("key"), soon())
+        terminate = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        while not admin.execute(terminate.encode()).fetchall():  # noqa: ASYNC110  # Postgres announces no waiting
+            await asyncio.sleep(0.005)
+        with pytest.raises(Unavailable):
+            await lost
+        admin.execute("COMMIT")
+    assert (await writer.submit(make("key"), soon())).result == "CREATED"
+
+
+class Lock:
+    """Another transaction, which holds a participant."""
+
+    def __init__(self, conninfo: str, statement: str, parameters: Sequence[str]) -> None:
+        self._connection = psycopg.connect(conninfo)
+        self._connection.execute(statement.encode(), parameters)
+
+    def release(self) -> None:
+        if self._connection.closed:
+            return
+        self._connection.commit()
+        self._connection.close()
+
+
+@pytest.fixture
+async def locked(writer: SharedWriter, make: MakeUpsert, database: str) -> AsyncIterator[Lock]:
+    """A lock on the row of the participant `locked`."""
+    await writer.submit(make("locked"), soon())
+    lock = Lock(database, "SELECT * FROM participants WHERE external_id = %s FOR UPDATE", ["locked"])
+    yield lock
+    lock.release()
+
+
+async def test_a_locked_participant_holds_up_no_other_and_is_written_when_it_is_released(
+    writer: SharedWriter, make: MakeUpsert, locked: Lock
+) -> None:
+    held_up = writer.submit(make("locked", plan="premium"), soon())
+    others = [writer.submit(make(f"other-{number}"), soon()) for number in range(10)]
+    assert [(await other).result for other in others] == ["CREATED"] * 10
+    assert not held_up.done()
+    locked.release()
+    assert (await held_up).result == "UPDATED"
+
+
+@pytest.mark.usefixtures("locked")
+async def test_a_participant_that_stays_locked_is_a_conflict(
+    writer: SharedWriter, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "MAX_CONTENDED_ATTEMPTS", 3)
+    with pytest.raises(Conflict) as error:
+        await writer.submit(make("locked", plan="premium"), soon())
+    assert error.value.retry_after is not None
+
+
+@pytest.mark.usefixtures("locked")
+async def test_a_deadline_passes_while_a_participant_is_locked(writer: SharedWriter, make: MakeUpsert) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await writer.submit(make("locked", plan="premium"), soon(0.2))
+
+
+@pytest.mark.usefixtures("locked")
+async def test_an_upsert_that_changes_nothing_of_a_locked_participant_is_answered(
+    writer: SharedWriter, make: MakeUpsert
+) -> None:
+    assert (await writer.submit(make("locked"), soon())).result == "UNCHANGED"
+
+
+async def test_a_key_that_another_transaction_is_creating_holds_up_no_other_and_is_updated_in_the_end(
+    writer: SharedWriter, make: MakeUpsert, tenant: Tenant, database: str
+) -> None:
+    creation = Lock(
+        database,
+        "INSERT INTO participants (organization_id, participant_id, external_id, status, attributes, tags) "
+        "VALUES (%s, gen_random_uuid(), 'taken', 'ACTIVE', '{\"theirs\": \"\"}', '{}')",
+        [tenant.organization_id],
+    )
+    held_up = writer.submit(make("taken", ours=""), soon())
+    other = writer.submit(make("other"), soon())
+    assert (await other).result == "CREATED"
+    assert not held_up.done()
+    creation.release()
+    outcome = await held_up
+    assert outcome.result == "UPDATED"
+    assert outcome.participant.attributes == {"theirs": "", "ours": ""}
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("limit", [("MAX_WAITING_UPSERTS", 3), ("MAX_WAITING_BYTES", 300)])
+async def test_a_full_queue_refuses_at_once_and_takes_more_when_it_has_emptied(
+    writer: SharedWriter,
+    store: RecordingStore,
+    make: MakeUpsert,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: tuple[str, int],
+) -> None:
+    monkeypatch.setattr(writer_module, *limit)
+    store.held = {"first"}
+    futures = [writer.submit(make(key), soon()) for key in ("first", "second", "third")]
+    with pytest.raises(Overloaded) as error:
+        writer.submit(make("fourth"), soon())
+    assert error.value.retry_after is not None
+    store.released.set()
+    await asyncio.gather(*futures)
+    assert (await writer.submit(make("fourth"), soon())).result == "CREATED"
+
+
+async def test_closing_waits_for_the_statement_under_way(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+) -> None:
+    store.held = {"key"}
+    future = writer.submit(make("key"), soon())
+    await store.reached.wait()
+    closing = asyncio.create_task(writer.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    store.released.set()
+    await closing
+    assert future.result().result == "CREATED"
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_under_failures_at_random_each_key_ends_as_if_its_upserts_had_run_one_by_one(
+    store: RecordingStore, make: MakeUpsert, database: str, seed: int
+) -> None:
+    chance = random.Random(seed)
+    writer = SharedWriter(UnreliableStore(store, chance))
+    model: dict[str, dict[str, str]] = {}
+
+    async def call(number: int) -> None:
+        for _ in range(20):
+            key, attributes = f"key-{chance.randrange(6)}", {f"a{chance.randrange(3)}": str(chance.randrange(3))}
+            before = model.get(key)
+            after = model[key] = {**(before or {}), **attributes}
+            outcome = await writer.submit(make(key, **attributes), soon())
+            expected = "CREATED" if before is None else "UNCHANGED" if before == after else "UPDATED"
+            assert (outcome.result, outcome.participant.attributes) == (expected, after)
+
+    await asyncio.gather(*(call(number) for number in range(12)))
+    await writer.close()
+    assert rows(database) == model
+
+
+KEYS, ROUNDS, PROCESSES = 200, 3, 4
+
+
+async def upsert_every_key(conninfo: str, organization_id: str, process: int) -> list[tuple[str, str, str]]:
+    """Upserts the same keys as the other processes, in an order of its own, several times."""
+    chance = random.Random(process)
+    came_of_it: list[tuple[str, str, str]] = []
+    async with opened(conninfo) as store:
+        writer = SharedWriter(store)
+        for number in range(ROUNDS):
+            keys = chance.sample(range(KEYS), KEYS)
+            upserts = [upsert_of(organization_id, str(key), {f"{process}-{number}": ""}) for key in keys]
+            outcomes = await asyncio.gather(*(writer.submit(upsert, soon()) for upsert in upserts))
+            came_of_it += [
+                (outcome.participant.external_id, outcome.participant.id, outcome.result) for outcome in outcomes
+            ]
+        await writer.close()
+    return came_of_it
+
+
+def in_process(conninfo: str, organization_id: str, process: int) -> list[tuple[str, str, str]]:
+    return asyncio.run(upsert_every_key(conninfo, organization_id, process))
+
+
+def test_four_processes_that_upsert_the_same_keys_lose_nothing_and_meet_no_deadlock(
+    tenant: Tenant, database: str
+) -> None:
+    with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(in_process, database, tenant.organization_id, process) for process in range(PROCESSES)]
+        came_of_it = [entry for future in running for entry in future.result()]
+    created = [external_id for external_id, _, result in came_of_it if result == "CREATED"]
+    assert sorted(created) == sorted(str(key) for key in range(KEYS))
+    assert len({(external_id, participant_id) for external_id, participant_id, _ in came_of_it}) == KEYS
+    everything = {f"{process}-{number}": "" for process in range(PROCESSES) for number in range(ROUNDS)}
+    assert all(attributes == everything for attributes in rows(database).values())
+    with psycopg.connect(database) as connection:
+        statistics = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        assert statistics.fetchone() == (0,)
