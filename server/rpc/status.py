@@ -12,6 +12,7 @@ from server.errors import DOMAIN, ServiceError
 # gRPC sends the status in the trailing metadata, and clients refuse more than 8 KiB of that. What is beyond this
 # many bytes of violations is counted instead of listed.
 MAX_VIOLATION_BYTES = 5_000
+MAX_MESSAGE_BYTES = 200
 
 
 def status_from_error(error: ServiceError, *, limit: int | None = None) -> status_pb2.Status:
@@ -47,8 +48,9 @@ def _bad_request(error: ServiceError, limit: int | None) -> error_details_pb2.Ba
 
 
 def _bounded(message: str) -> str:
-    # A field path can hold a key of any length.
-    return message if len(message) <= 200 else message[:199] + "…"
+    # A field path can hold a key of any length, and gRPC sends a byte that is not ASCII as three.
+    encoded = message.encode()
+    return message if len(encoded) <= MAX_MESSAGE_BYTES else encoded[:MAX_MESSAGE_BYTES].decode(errors="ignore") + "…"
 
 
 def _packed(message: Message) -> Any:
