@@ -71,7 +71,8 @@ class GrpcDoor:
     name = "grpc"
 
     def __init__(self, address: str, key: str) -> None:
-        self._channel = grpc.insecure_channel(address)
+        # The largest participant is larger than what clients take by default.
+        self._channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
         self.stub = ParticipantServiceStub(self._channel)
         self._key = key
 
