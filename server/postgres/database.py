@@ -109,6 +109,8 @@ async def _set_up(connection: AsyncConnection) -> None:
 
 async def _check(connection: AsyncConnection) -> None:
     """Finds a connection that Postgres closed while it was idle, without a round trip: its socket says so."""
+    # What Postgres said in parting may come first, and the end of the stream only then.
+    connection.pgconn.consume_input()
     connection.pgconn.consume_input()
     if connection.pgconn.status != psycopg.pq.ConnStatus.OK:
         raise psycopg.OperationalError("the connection was closed")
