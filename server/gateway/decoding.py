@@ -65,7 +65,7 @@ class _Duplicate(Exception):
 
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body, object_pairs_hook=_object, parse_constant=_no_constant)
+        return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
     except _Duplicate as duplicate:
         name = _shown(str(duplicate))
         raise InvalidArgument(
