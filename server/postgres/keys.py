@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from server.auth.keys import KeyRecord, KeyReference
+from server.errors import Unavailable
+from server.participants.store import Contention
 from server.postgres import queries
 from server.postgres.database import Database
 
@@ -23,9 +25,13 @@ class PostgresKeys:
             "organization_ids": [key.organization_id for key in keys],
             "key_ids": [key.key_id for key in keys],
         }
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(_FIND, parameters)
-            rows = await cursor.fetchall()
+        try:
+            async with self._database.connection() as connection:
+                cursor = await connection.execute(_FIND, parameters)
+                rows = await cursor.fetchall()
+        except Contention:
+            # A migration holds the table.
+            raise Unavailable from None
         return {
             KeyReference(organization_id, key_id): KeyRecord(digest, expires_at, revoked)
             for organization_id, key_id, digest, expires_at, revoked in rows
