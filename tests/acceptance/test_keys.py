@@ -1,0 +1,224 @@
+"""Who may call (contract, section 3): every way to have no usable key, through both doors of the real process."""
+
+from __future__ import annotations
+
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import httpx
+import psycopg
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from participants.v1 import participant_service_pb2 as messages
+from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
+
+from server.errors import Unauthenticated
+from server.postgres import administration
+from tests.conftest import Deployment
+from tests.support.doors import Door, GrpcDoor, HttpDoor, reply_from_rpc_error
+from tests.support.process import environment, eventually, run
+
+Headers = Sequence[tuple[str, str]]
+
+
+@dataclass
+class Caller:
+    """Calls CreateParticipant with any headers, and returns the code and the message."""
+
+    deployment: Deployment
+    by_grpc: bool
+    _channel: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._channel = grpc.insecure_channel(self.deployment.service.grpc_address)
+
+    def call(self, headers: Headers) -> tuple[str, str]:
+        return self._call_grpc(headers) if self.by_grpc else self._call_http(headers)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _call_grpc(self, headers: Headers) -> tuple[str, str]:
+        request = messages.CreateParticipantRequest(external_id="caller")
+        try:
+            ParticipantServiceStub(self._channel).CreateParticipant(request, metadata=tuple(headers), timeout=10)
+        except grpc.RpcError as error:
+            reply = reply_from_rpc_error(error)
+            return reply.code, reply.message
+        return "OK", ""
+
+    def _call_http(self, headers: Headers) -> tuple[str, str]:
+        url = f"{self.deployment.service.http_url}/v1/participants"
+        answer = httpx.post(url, json={"external_id": "caller"}, headers=list(headers), timeout=10)
+        if answer.is_success:
+            return "OK", ""
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        return "UNAUTHENTICATED", answer.json()["message"]
+
+
+@pytest.fixture(params=["grpc", "http"])
+def caller(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[Caller]:
+    opened = Caller(deployment, by_grpc=request.param == "grpc")
+    yield opened
+    opened.close()
+
+
+def with_another_secret(key: str) -> str:
+    raw = urlsafe_b64decode(key.removeprefix("sk_"))
+    return "sk_" + urlsafe_b64encode(raw[:24] + secrets.token_bytes(24)).decode()
+
+
+def of_an_unknown_id(key: str) -> str:
+    raw = urlsafe_b64decode(key.removeprefix("sk_"))
+    return "sk_" + urlsafe_b64encode(raw[:16] + secrets.token_bytes(8) + raw[24:]).decode()
+
+
+def of_the_stranger(key: str, stranger: str) -> str:
+    """Returns a key that claims another organization with a secret of its own."""
+    theirs, ours = (urlsafe_b64decode(each.removeprefix("sk_")) for each in (stranger, key))
+    return "sk_" + urlsafe_b64encode(theirs[:24] + ours[24:]).decode()
+
+
+def revoked(conninfo: str) -> str:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        key_id, key = administration.create_key(connection, "acme", "revoked", None)
+        administration.revoke_key(connection, key_id)
+    return key
+
+
+def expired(conninfo: str) -> str:
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        key_id, key = administration.create_key(connection, "acme", "expired", None)
+        connection.execute("UPDATE api_keys SET expires_at = now() - interval '1 second' WHERE key_id = %s", (key_id,))
+    return key
+
+
+def test_every_unusable_key_gets_one_and_the_same_answer(caller: Caller, deployment: Deployment) -> None:
+    key, conninfo = deployment.tenant.key, deployment.conninfo
+    headers: dict[str, Headers] = {
+        "absent": [],
+        "empty": [("x-api-key", "")],
+        "malformed": [("x-api-key", "nonsense")],
+        "too short": [("x-api-key", key[:-1])],
+        "too long": [("x-api-key", f"{key}A")],
+        "in other letters": [("x-api-key", key.swapcase())],
+        "of an unknown id": [("x-api-key", of_an_unknown_id(key))],
+        "of an unknown organization": [("x-api-key", "sk_" + "A" * 64)],
+        "of another organization": [("x-api-key", of_the_stranger(key, deployment.stranger.key))],
+        "with another secret": [("x-api-key", with_another_secret(key))],
+        "revoked": [("x-api-key", revoked(conninfo))],
+        "expired": [("x-api-key", expired(conninfo))],
+        "of another scheme": [("authorization", f"Basic {key}")],
+        "without a scheme": [("authorization", key)],
+        "without a key": [("authorization", "Bearer")],
+        "bearer of nonsense": [("authorization", "Bearer nonsense")],
+        "bad beside a good one": [("x-api-key", with_another_secret(key)), ("authorization", f"Bearer {key}")],
+    }
+    answers = {name: caller.call(sent) for name, sent in headers.items()}
+    assert answers == dict.fromkeys(headers, ("UNAUTHENTICATED", Unauthenticated().message))
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "BeArEr"])
+def test_a_key_is_accepted_as_a_bearer_in_any_case(caller: Caller, deployment: Deployment, scheme: str) -> None:
+    assert caller.call([("authorization", f"{scheme} {deployment.tenant.key}")]) == ("OK", "")
+
+
+def test_a_key_is_accepted_in_both_headers(caller: Caller, deployment: Deployment) -> None:
+    key = deployment.tenant.key
+    assert caller.call([("x-api-key", key), ("authorization", f"Bearer {key}")]) == ("OK", "")
+
+
+def test_x_api_key_counts_where_the_headers_differ(caller: Caller, deployment: Deployment) -> None:
+    assert caller.call([("x-api-key", deployment.tenant.key), ("authorization", "Bearer nonsense")]) == ("OK", "")
+
+
+def test_an_unauthenticated_answer_says_why_for_machines(deployment: Deployment) -> None:
+    with grpc.insecure_channel(deployment.service.grpc_address) as channel, pytest.raises(grpc.RpcError) as error:
+        ParticipantServiceStub(channel).GetParticipant(messages.GetParticipantRequest(), timeout=10)
+    trailers: Any = error.value.trailing_metadata()
+    status = status_pb2.Status.FromString(dict(trailers)["grpc-status-details-bin"])
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert (info.reason, info.domain) == ("API_KEY_INVALID", "participants.v1")
+
+
+def test_a_key_that_is_revoked_stops_working_within_ten_seconds(deployment: Deployment) -> None:
+    variables = environment(DATABASE_URL=deployment.conninfo)
+    service = deployment.service
+    key = run("keys", "create", "--organization", "acme", env=variables).stdout.strip()
+    doors: list[Door] = [GrpcDoor(service.grpc_address, key), HttpDoor(service.http_url, key)]
+    assert [door.create({"external_id": "one"}).code for door in doors] == ["OK", "OK"]
+
+    with psycopg.connect(deployment.conninfo) as connection:
+        (key_id,) = connection.execute("SELECT key_id FROM api_keys ORDER BY created_at DESC").fetchone() or ("",)
+    assert run("keys", "revoke", key_id, env=variables).returncode == 0
+    # Calls go on all the while: a key in use must not be kept for being in use.
+    eventually(lambda: {door.create({"external_id": "one"}).code for door in doors} == {"UNAUTHENTICATED"}, timeout=10)
+    for door in doors:
+        door.close()
+
+
+def test_health_and_reflection_need_no_key(deployment: Deployment) -> None:
+    with grpc.insecure_channel(deployment.service.grpc_address) as channel:
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        requests = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+        (listed,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(requests, timeout=10)
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
+    assert "participants.v1.ParticipantService" in {each.name for each in listed.list_services_response.service}
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+def test_probes_and_metrics_need_no_key(deployment: Deployment, path: str) -> None:
+    assert httpx.get(f"{deployment.service.http_url}{path}", timeout=10).status_code == 200
+
+
+def test_no_key_is_in_the_log_or_in_the_database(caller: Caller, deployment: Deployment) -> None:
+    good, bad = deployment.tenant.key, with_another_secret(deployment.tenant.key)
+    for key in (good, bad):
+        caller.call([("x-api-key", key)])
+        caller.call([("authorization", f"Bearer {key}")])
+    written = deployment.service.output + deployment.service.errors + database_dump(deployment.conninfo)
+    assert "caller" in written
+    for key in (good, bad):
+        assert key not in written
+        assert key.removeprefix("sk_")[-32:] not in written
+
+
+@contextmanager
+def keys_locked(conninfo: str) -> Iterator[None]:
+    """Keeps everybody from reading the keys."""
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+def test_warm_calls_look_no_key_up(door: Door, deployment: Deployment) -> None:
+    assert door.create({"external_id": "warm"}).code == "OK"
+    with keys_locked(deployment.conninfo):
+        assert {door.create({"external_id": "warm"}).code for _ in range(50)} == {"OK"}
+
+
+def test_a_key_that_cannot_be_looked_up_now_is_no_fault_of_the_caller(door: Door, deployment: Deployment) -> None:
+    unknown = of_an_unknown_id(deployment.tenant.key)
+    with keys_locked(deployment.conninfo):
+        reply = door.create({"external_id": "cold"}, unknown)
+    assert reply.code == "UNAVAILABLE"
+    assert reply.retry_after is not None
+
+
+def database_dump(conninfo: str) -> str:
+    """Returns all rows of all tables as text."""
+    with psycopg.connect(conninfo) as connection:
+        tables = connection.execute(
+            "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"
+        ).fetchall()
+        rows = [connection.execute(f"SELECT t::text FROM {name} AS t".encode()).fetchall() for (name,) in tables]
+    return "\n".join(text for table in rows for (text,) in table)
