@@ -23,7 +23,7 @@ from server.postgres.embedded import embedded_postgres
 from server.postgres.migrations import migrate
 from tests.conftest import Deployment, deployed
 from tests.support.doors import Door, GrpcDoor, HttpDoor, Reply
-from tests.support.process import eventually
+from tests.support.process import environment, eventually, run
 
 DATABASE_NAMES = ["", "readiness", "participants.v1.ParticipantService"]
 # What a driver or a Postgres says when it cannot be reached, and no caller is to read.
@@ -145,6 +145,8 @@ def test_readiness_follows_the_database_and_liveness_does_not(outage: Scene) -> 
     assert outage.check("liveness") == "SERVING"
     assert outage.probe("/livez") == 200
     assert outage.probe("/readyz") == 503
+    variables = environment(PARTICIPANTS_GRPC_ADDRESS=outage.deployment.service.grpc_address)
+    assert run("health", env=variables).returncode == 1
 
     outage.postgres.start()
     eventually(outage.is_ready)

@@ -1,0 +1,133 @@
+"""What people and other programs call the service with: grpcurl, buf curl, and channels without stubs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.conftest import Deployment
+from tests.support.doors import reply_from_rpc_error
+
+TOOLS = Path(sys.executable).parent
+SERVICE = "participants.v1.ParticipantService"
+METHOD = f"{SERVICE}/CreateParticipant"
+
+
+def tool(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([TOOLS / command[0], *command[1:]], capture_output=True, text=True, timeout=30, check=False)
+
+
+def grpcurl(deployment: Deployment, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    return tool("grpcurl", "-plaintext", *options, deployment.service.grpc_address, *arguments)
+
+
+def buf_curl(deployment: Deployment, *options: str, path: str = METHOD) -> subprocess.CompletedProcess[str]:
+    url = f"http://{deployment.service.grpc_address}/{path}"
+    return tool("buf", "curl", "--protocol", "grpc", "--http2-prior-knowledge", *options, url)
+
+
+def test_grpcurl_lists_the_services_without_a_key(deployment: Deployment) -> None:
+    listed = grpcurl(deployment, "list").stdout.split()
+    assert {SERVICE, "grpc.health.v1.Health"} <= set(listed)
+
+
+def test_grpcurl_describes_the_service_without_a_key(deployment: Deployment) -> None:
+    described = grpcurl(deployment, "describe", SERVICE).stdout
+    assert "rpc CreateParticipant" in described
+    assert 'post:"/v1/participants"' in described.replace(" ", "")
+
+
+def test_grpcurl_describes_the_rules_of_a_request(deployment: Deployment) -> None:
+    described = grpcurl(deployment, "describe", "participants.v1.CreateParticipantRequest").stdout
+    assert "max_len" in described
+
+
+def test_grpcurl_calls_with_a_key(deployment: Deployment) -> None:
+    body = json.dumps({"external_id": "grpcurl"})
+    called = grpcurl(deployment, METHOD, options=("-H", f"x-api-key: {deployment.tenant.key}", "-d", body))
+    assert json.loads(called.stdout)["participant"]["external_id"] == "grpcurl"
+
+
+def test_grpcurl_is_refused_without_a_key(deployment: Deployment) -> None:
+    called = grpcurl(deployment, METHOD, options=("-d", json.dumps({"external_id": "grpcurl"})))
+    assert called.returncode != 0
+    assert "Unauthenticated" in called.stderr
+    assert "API_KEY_INVALID" in called.stderr
+
+
+def test_buf_curl_lists_the_services_without_a_key(deployment: Deployment) -> None:
+    listed = buf_curl(deployment, "--list-services", path="").stdout.split()
+    assert {SERVICE, "grpc.health.v1.Health"} <= set(listed)
+
+
+def test_buf_curl_lists_the_methods_without_a_key(deployment: Deployment) -> None:
+    listed = buf_curl(deployment, "--list-methods", path="").stdout.split()
+    assert METHOD in listed
+
+
+def test_buf_curl_calls_with_a_key(deployment: Deployment) -> None:
+    body = json.dumps({"external_id": "buf"})
+    called = buf_curl(deployment, "--header", f"x-api-key: {deployment.tenant.key}", "--data", body)
+    assert called.returncode == 0, called
+    assert json.loads(called.stdout)["participant"]["external_id"] == "buf"
+
+
+def test_buf_curl_is_refused_without_a_key(deployment: Deployment) -> None:
+    called = buf_curl(deployment, "--data", json.dumps({"external_id": "buf"}))
+    assert called.returncode != 0
+    assert json.loads(called.stderr)["code"] == "unauthenticated"
+
+
+def failed_call(deployment: Deployment, method: str, request: bytes, *metadata: tuple[str, str]) -> Any:
+    """Sends bytes as they are, and returns the error."""
+    with grpc.insecure_channel(deployment.service.grpc_address) as channel:
+        call: Any = channel.unary_unary(f"/{method}", request_serializer=None, response_deserializer=None)
+        with pytest.raises(grpc.RpcError) as error:
+            call(request, metadata=(("x-api-key", deployment.tenant.key), *metadata), timeout=10)
+    return error.value
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        pytest.param(b"\xff\xff\xff", id="no message"),
+        pytest.param(b"\x0a\x05abc", id="cut off"),
+        pytest.param(b"\x0a\x02\xff\xfe", id="not UTF-8"),
+    ],
+)
+def test_a_message_that_does_not_parse_is_an_invalid_argument(deployment: Deployment, request_bytes: bytes) -> None:
+    reply = reply_from_rpc_error(failed_call(deployment, METHOD, request_bytes))
+    assert reply.code == "INVALID_ARGUMENT"
+    assert [reason for _, reason in reply.violations] == ["MALFORMED"]
+
+
+@pytest.mark.parametrize("method", [f"{SERVICE}/DropParticipant", "participants.v1.NoService/CreateParticipant"])
+def test_a_method_that_does_not_exist_is_unimplemented(deployment: Deployment, method: str) -> None:
+    assert failed_call(deployment, method, b"").code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_an_error_carries_a_request_id(deployment: Deployment) -> None:
+    first, second = (request_id(failed_call(deployment, METHOD, b"")) for _ in range(2))
+    assert first
+    assert first != second
+
+
+def test_an_error_carries_the_request_id_of_the_caller(deployment: Deployment) -> None:
+    assert request_id(failed_call(deployment, METHOD, b"", ("x-request-id", "order-17"))) == "order-17"
+
+
+@pytest.mark.parametrize("given", ["", "with a space", "x" * 129, '"quoted"'])
+def test_a_request_id_that_is_not_sane_is_replaced(deployment: Deployment, given: str) -> None:
+    answered = request_id(failed_call(deployment, METHOD, b"", ("x-request-id", given)))
+    assert answered
+    assert answered != given
+
+
+def request_id(error: Any) -> str:
+    return str(dict(error.trailing_metadata())["x-request-id"])
