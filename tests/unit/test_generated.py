@@ -1,0 +1,27 @@
+"""The committed stubs are byte for byte what the generator writes now."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+WRITTEN_BY_HAND = {"__init__.py", "py.typed", "pyproject.toml", "README.md", "LICENSE"}
+
+
+def generated_files(directory: Path) -> dict[str, bytes]:
+    """Returns the generated files under a directory, by path."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and path.name not in WRITTEN_BY_HAND
+    }
+
+
+def test_the_stubs_are_what_the_protos_say(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / "protos" / "generate.py", "stubs", tmp_path], check=True)
+    committed, written = generated_files(ROOT / "generated"), generated_files(tmp_path)
+    assert committed.keys() == written.keys()
+    differing = [path for path, content in written.items() if committed[path] != content]
+    assert not differing, "run `make generate` and commit generated/"
