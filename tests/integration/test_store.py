@@ -1,0 +1,149 @@
+"""The store on a real Postgres: what comes of one statement's upserts, and what its errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from server.errors import InvalidArgument, NotFound, Unavailable
+from server.participants.model import Outcome, Upsert
+from server.participants.store import Contention, Refused
+from server.postgres.database import Database
+from server.postgres.participants import PostgresParticipants
+from tests.conftest import Tenant, new_tenant
+
+MakeUpsert = Callable[..., Upsert]
+
+
+@pytest.fixture
+def tenant(database: str) -> Tenant:
+    return new_tenant(database, "acme")
+
+
+@pytest.fixture
+def make(tenant: Tenant) -> MakeUpsert:
+    def made(external_id: str, **changes: Any) -> Upsert:
+        nothing: dict[str, Any] = dict.fromkeys(
+            ("display_name", "email", "first_name", "last_name", "phone", "program_id", "status")
+        )
+        nothing |= {"attributes": {}, "tags": [], "size": 100}
+        return Upsert(tenant.organization_id, external_id, **{**nothing, **changes})
+
+    return made
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[PostgresParticipants]:
+    opened = Database(database)
+    await opened.open()
+    yield PostgresParticipants(opened)
+    await opened.close()
+
+
+async def written(store: PostgresParticipants, upsert: Upsert) -> Outcome:
+    (outcome,) = await store.upsert([upsert])
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def row_versions(conninfo: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(conninfo) as connection:
+        return connection.execute("SELECT ctid::text, xmin::text FROM participants ORDER BY external_id").fetchall()
+
+
+async def test_each_upsert_of_a_statement_has_an_answer_of_its_own_in_order(
+    store: PostgresParticipants, make: MakeUpsert
+) -> None:
+    await written(store, make("changed"))
+    await written(store, make("same", phone="1"))
+    outcomes = await store.upsert(
+        [
+            make("unknown program", program_id=str(uuid4())),
+            make("changed", phone="2"),
+            make("same", phone="1"),
+            make("new", attributes={str(n): "" for n in range(256)}),
+        ]
+    )
+    assert isinstance(outcomes[0], NotFound)
+    assert [outcome.result for outcome in outcomes[1:] if isinstance(outcome, Outcome)] == [
+        "UPDATED",
+        "UNCHANGED",
+        "CREATED",
+    ]
+    assert isinstance((await store.upsert([make("new", attributes={"256": ""})]))[0], InvalidArgument)
+
+
+async def test_an_upsert_that_changes_nothing_writes_no_row(
+    store: PostgresParticipants, make: MakeUpsert, tenant: Tenant, database: str
+) -> None:
+    upsert = make("key", phone="1", tags=["vip"], attributes={"plan": "premium"}, program_id=tenant.program_id)
+    created = await written(store, upsert)
+    before = row_versions(database)
+    repeated = await written(store, upsert)
+    assert repeated.result == "UNCHANGED"
+    assert repeated.participant == created.participant
+    assert row_versions(database) == before
+
+
+async def test_an_unknown_program_writes_nothing_at_all(
+    store: PostgresParticipants, make: MakeUpsert, database: str
+) -> None:
+    await written(store, make("existing", phone="1"))
+    before = row_versions(database)
+    outcomes = await store.upsert([make(key, phone="2", program_id=str(uuid4())) for key in ("existing", "new")])
+    assert [type(outcome) for outcome in outcomes] == [NotFound, NotFound]
+    assert row_versions(database) == before
+
+
+async def test_what_was_written_is_what_is_read(store: PostgresParticipants, make: MakeUpsert, tenant: Tenant) -> None:
+    created = await written(store, make("key", email="jane@example.com", program_id=tenant.program_id))
+    assert await store.get(tenant.organization_id, created.participant.id) == created.participant
+    assert await store.get(str(uuid4()), created.participant.id) is None
+
+
+async def test_a_participant_that_is_locked_is_left_for_later_and_spoils_no_other(
+    store: PostgresParticipants, make: MakeUpsert, database: str
+) -> None:
+    await written(store, make("locked"))
+    with psycopg.connect(database) as other:
+        other.execute("SELECT * FROM participants WHERE external_id = 'locked' FOR UPDATE")
+        outcomes = await store.upsert([make("locked", phone="1"), make("free", phone="1")])
+    assert outcomes[0] is None
+    assert isinstance(outcomes[1], Outcome)
+    assert (await written(store, make("locked", phone="1"))).result == "UPDATED"
+
+
+async def test_a_key_that_another_transaction_is_creating_is_contention_and_nothing_is_written(
+    store: PostgresParticipants, make: MakeUpsert, tenant: Tenant, database: str
+) -> None:
+    with psycopg.connect(database) as other:
+        other.execute(
+            "INSERT INTO participants (organization_id, participant_id, external_id, status, attributes, tags) "
+            "VALUES (%s, gen_random_uuid(), 'taken', 'ACTIVE', '{}', '{}')",
+            (tenant.organization_id,),
+        )
+        with pytest.raises(Contention):
+            await store.upsert([make("taken"), make("free")])
+        other.rollback()
+    assert row_versions(database) == []
+
+
+async def test_a_value_that_the_database_does_not_take_is_refused_and_nothing_is_written(
+    store: PostgresParticipants, make: MakeUpsert, database: str
+) -> None:
+    with pytest.raises(Refused):
+        await store.upsert([make("innocent"), make("x" * 256)])
+    assert row_versions(database) == []
+
+
+async def test_reading_a_locked_table_is_unavailable(
+    store: PostgresParticipants, tenant: Tenant, database: str
+) -> None:
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE participants IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(Unavailable):
+            await store.get(tenant.organization_id, str(uuid4()))
