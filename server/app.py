@@ -11,8 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from participants.v1 import participant_service_pb2
-
 from server.auth.authenticator import Authenticator
 from server.config import Address, Settings
 from server.gateway import listener as http
@@ -31,7 +29,6 @@ from server.rpc.servicer import ParticipantServicer
 
 logger = logging.getLogger(__name__)
 
-SERVICE = participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"]
 # How long calls under way may take to finish once the service is told to stop; in seconds.
 GRACE = 1.0
 
@@ -88,7 +85,7 @@ async def service(settings: Settings, conninfo: str, fixed_organization_id: str 
         grpc_address = rpc.listen(grpc_server, settings.grpc_address)
         http_address = None
         if settings.http_address is not None:
-            gateway = Gateway(SERVICE, servicer, pipeline, health, metrics)
+            gateway = Gateway(rpc.SERVICE, servicer, pipeline, health, metrics)
             http_address = await stack.enter_async_context(_http_server(gateway, settings.http_address, share_ports))
         await grpc_server.start()
         stack.push_async_callback(grpc_server.stop, GRACE)

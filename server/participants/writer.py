@@ -20,6 +20,8 @@ MAX_WAITING_UPSERTS = 20_000
 MAX_WAITING_BYTES = 128 << 20
 # One statement at a time makes the largest groups. Only while one is stalled does the next go beside it.
 MAX_STATEMENTS = 4
+# After a statement the next one may gather this long at the most; in seconds.
+MAX_GATHERING = 0.005
 STALLED_AFTER = 0.05
 # An upsert whose participant another transaction holds runs again after a pause, this often at the most.
 CONTENDED_PAUSE = 0.005
@@ -51,6 +53,10 @@ class _Statement:
 class SharedWriter:
     """Groups upserts into statements; an idle writer starts at once, a busy one gathers what arrives meanwhile.
 
+    After a statement the next one starts as soon as as many upserts wait as that one wrote, or as much time has
+    passed as it took, within MAX_GATHERING. So groups grow with the load until the database is busy about half of the time, and a lone
+    caller never waits: its last statement wrote one upsert.
+
     A statement never has two upserts with one key: those with the same key wait for each other in order of arrival,
     through every retry. An upsert whose caller has gone or whose deadline has passed before its statement started
     is dropped unwritten. A statement that fails is split until the cause is alone, so that no upsert fails for the
@@ -67,6 +73,9 @@ class SharedWriter:
         self._waiting_upserts = 0
         self._waiting_bytes = 0
         self._start_scheduled = False
+        # The last statement: how many upserts it wrote, and until when the next one may wait for as many.
+        self._last_size = 0
+        self._gather_until = 0.0
 
     def submit(self, upsert: Upsert, deadline: float) -> asyncio.Future[Outcome]:
         """Queues one upsert, and returns the future of what comes of it once it is committed.
@@ -116,6 +125,8 @@ class SharedWriter:
         self._start_scheduled = False
         if not self._ready or not self._may_start():
             return
+        if len(self._ready) < self._last_size and self._loop.time() < self._gather_until:
+            return
         statement = _Statement(self._next_group(), self._loop.time())
         self._statements.add(statement)
         statement.task = self._loop.create_task(self._run(statement))
@@ -142,6 +153,10 @@ class SharedWriter:
             await self._write(statement.group)
         finally:
             self._statements.discard(statement)
+            self._last_size = len(statement.group)
+            now = self._loop.time()
+            self._gather_until = now + min(now - statement.started, MAX_GATHERING)
+            self._loop.call_at(self._gather_until, self._schedule_start)
             self._schedule_start()
 
     async def _write(self, group: Sequence[_Waiting]) -> None:

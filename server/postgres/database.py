@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, LiteralString
 
 import orjson
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncRawCursor
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
@@ -39,6 +39,8 @@ SESSION: tuple[LiteralString, ...] = (
     "SET jit = off",
 )
 
+Row = Sequence[Any]
+
 
 class Database:
     """The pool of connections that requests use."""
@@ -63,18 +65,23 @@ class Database:
     async def close(self) -> None:
         await self._pool.close(timeout=1.0)
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[AsyncConnection]:
-        """Lends a connection, in autocommit. Driver errors inside come out as Unavailable, Contention or Refused."""
+    async def fetch(self, query: bytes, parameters: Sequence[Any]) -> Sequence[Row]:
+        """Runs one query, with $1 and so on for its parameters, in a commit of its own, and returns its rows.
+
+        Raises Unavailable, Contention and Refused in place of the driver's errors.
+        """
         with translated_errors():
             async with self._pool.connection() as connection:
-                yield connection
+                cursor = await connection.execute(query, parameters, prepare=True, binary=True)
+                return await cursor.fetchall()
 
 
 def connection_options() -> dict[str, Any]:
     """Returns what every connection of the service is opened with."""
     return {
         "autocommit": True,
+        # Sends queries as they are, where other cursors parse them for placeholders at every execution.
+        "cursor_factory": AsyncRawCursor,
         "application_name": "participants",
         "connect_timeout": CONNECT_TIMEOUT,
         "tcp_user_timeout": TCP_USER_TIMEOUT,

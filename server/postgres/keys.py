@@ -21,14 +21,9 @@ class PostgresKeys:
 
     async def find(self, keys: Sequence[KeyReference]) -> Mapping[KeyReference, KeyRecord]:
         """Returns the records of those keys that exist (see KeyStore)."""
-        parameters = {
-            "organization_ids": [key.organization_id for key in keys],
-            "key_ids": [key.key_id for key in keys],
-        }
+        parameters = ([key.organization_id for key in keys], [key.key_id for key in keys])
         try:
-            async with self._database.connection() as connection:
-                cursor = await connection.execute(_FIND, parameters)
-                rows = await cursor.fetchall()
+            rows = await self._database.fetch(_FIND, parameters)
         except Contention:
             # A migration holds the table.
             raise Unavailable from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import orjson
 from uuid_utils import uuid7
@@ -11,12 +10,10 @@ from uuid_utils import uuid7
 from server.errors import FieldViolation, InvalidArgument, NotFound, ServiceError
 from server.participants.model import MAX_ATTRIBUTES, Balance, Outcome, Participant, Tier, Upsert
 from server.postgres import queries
-from server.postgres.database import Database
+from server.postgres.database import Database, Row
 
 _UPSERT = queries.read("upsert")
 _GET = queries.read("get")
-
-Row = Sequence[Any]
 
 
 class PostgresParticipants:
@@ -27,10 +24,7 @@ class PostgresParticipants:
 
     async def upsert(self, upserts: Sequence[Upsert]) -> Sequence[Outcome | ServiceError | None]:
         """Writes upserts with different keys in one statement (see ParticipantStore)."""
-        parameters = {"upserts": _encoded(upserts)}
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(_UPSERT, parameters, prepare=True, binary=True)
-            rows = await cursor.fetchall()
+        rows = await self._database.fetch(_UPSERT, [_encoded(upserts)])
         outcomes: list[Outcome | ServiceError | None] = [None] * len(upserts)
         for row in rows:
             outcomes[row[0]] = _outcome(row)
@@ -38,11 +32,8 @@ class PostgresParticipants:
 
     async def get(self, organization_id: str, participant_id: str) -> Participant | None:
         """Reads one participant (see ParticipantStore)."""
-        parameters = {"organization_id": organization_id, "participant_id": participant_id}
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(_GET, parameters, prepare=True, binary=True)
-            row = await cursor.fetchone()
-        return None if row is None else _participant(row)
+        rows = await self._database.fetch(_GET, [organization_id, participant_id])
+        return _participant(rows[0]) if rows else None
 
 
 def _encoded(upserts: Sequence[Upsert]) -> str:

@@ -6,15 +6,14 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from participants.v1 import participant_service_pb2
-from participants.v1.participant_service_pb2_grpc import add_ParticipantServiceServicer_to_server
 
 from server.config import Address, ConfigurationError
+from server.rpc.handlers import service_handlers
 from server.rpc.health import Health
-from server.rpc.interceptor import PipelineInterceptor
 from server.rpc.pipeline import Pipeline
 from server.rpc.servicer import ParticipantServicer
 
-SERVICE = participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"].full_name
+SERVICE = participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"]
 # Room for the largest valid CreateParticipant (256 attributes of 4,096 code points are 4.5 MiB) and for a batch.
 MAX_MESSAGE_BYTES = 16 << 20
 
@@ -24,17 +23,16 @@ def grpc_server(
 ) -> grpc.aio.Server:
     """Returns a server that listens nowhere yet. `share_port` lets several processes listen on one port."""
     server = grpc.aio.server(
-        interceptors=[PipelineInterceptor(SERVICE, pipeline)],
         options=[
             ("grpc.so_reuseport", int(share_port)),
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ],
     )
-    add_ParticipantServiceServicer_to_server(servicer, server)
+    server.add_generic_rpc_handlers((service_handlers(SERVICE, servicer, pipeline),))
     health_pb2_grpc.add_HealthServicer_to_server(health_service.servicer, server)
     if reflect:
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflection.enable_server_reflection((SERVICE.full_name, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server
 
 

@@ -37,4 +37,4 @@ SELECT
     p.created_at,
     p.updated_at
 FROM participants AS p
-WHERE p.organization_id = %(organization_id)s::uuid AND p.participant_id = %(participant_id)s::uuid
+WHERE p.organization_id = $1::uuid AND p.participant_id = $2::uuid

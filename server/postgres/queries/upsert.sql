@@ -10,7 +10,7 @@
 -- In: a JSON array, in which an absent value is null and an empty profile field clears. Keys must not repeat.
 WITH input AS MATERIALIZED (
     SELECT *
-    FROM json_to_recordset(%(upserts)s::json) AS i (
+    FROM json_to_recordset($1::json) AS i (
         n int, organization_id uuid, participant_id uuid, external_id text, status text, display_name text,
         email text, first_name text, last_name text, phone text, attributes jsonb, tags text[], program_id uuid
     )
