@@ -164,6 +164,19 @@ async def test_a_stalled_statement_does_not_hold_up_others(
     assert not stalled.done()
 
 
+async def test_a_lone_upsert_does_not_wait_for_company_after_a_slow_statement(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+) -> None:
+    store.held = {"0"}
+    slow = [writer.submit(make(str(number)), soon()) for number in range(10)]
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.6, store.released.set)
+    await asyncio.gather(*slow)
+    started = loop.time()
+    await writer.submit(make("lone"), soon())
+    assert loop.time() - started < 0.3
+
+
 async def test_a_statement_takes_no_more_upserts_than_its_limit(
     writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
