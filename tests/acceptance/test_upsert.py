@@ -239,6 +239,7 @@ class TestTags:
             (["b", "A", "B", "a", "c"], ["b", "a", "c"]),
             (["\u00c4\u00d6", "\u00e4\u00f6"], ["\u00e4\u00f6"]),
             (["\u0130", "i\u0307"], ["i\u0307"]),
+            (["STRA\u00dfE", "strasse"], ["stra\u00dfe", "strasse"]),
             (["vip", " vip", "vip "], ["vip", " vip", "vip "]),
             (["\u00e9", "e\u0301"], ["\u00e9", "e\u0301"]),
             (["NULL", "{A,B}", '"', "\\"], ["null", "{a,b}", '"', "\\"]),
