@@ -64,7 +64,9 @@ def _message_encoder(descriptor: Descriptor) -> Encoder:
     if descriptor.full_name == "google.protobuf.Timestamp":
         return _timestamp
     if descriptor.full_name.startswith("google."):
-        return lambda message: json_format.MessageToDict(message, preserving_proto_field_name=True)
+        return lambda message: json_format.MessageToDict(
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
     return MessageEncoder(descriptor).value
 
 

@@ -1,0 +1,97 @@
+"""The README's examples work as they are printed; only the ports are the test's own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import Service, environment
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where somebody has typed `make serve`: the data is in .data."""
+    return tmp_path_factory.mktemp("checkout")
+
+
+@pytest.fixture(scope="module")
+def service(directory: Path) -> Iterator[Service]:
+    running = Service(environment(PARTICIPANTS_DATA_DIR=str(directory / ".data")))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def printed(service: Service, directory: Path) -> Mapping[str, str]:
+    """What the shell prints for each example of the section on the API, by the example's first word."""
+    output = {}
+    for block in examples("The API", "sh"):
+        if not block.startswith("export"):
+            output[block.split()[0]] = shell(f"export KEY=$(cat .data/development-key)\n{block}", service, directory)
+    return output
+
+
+def examples(section: str, language: str) -> list[str]:
+    text = README.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def shell(script: str, service: Service, directory: Path) -> str:
+    script = script.replace("127.0.0.1:50051", service.grpc_address).replace("http://127.0.0.1:8080", service.http_url)
+    env = environment()
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    finished = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=directory, env=env, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_the_grpcurl_examples_describe_and_create(printed: Mapping[str, str]) -> None:
+    assert "rpc BatchCreateParticipants" in printed["grpcurl"]
+    assert '"result": "CREATED"' in printed["grpcurl"]
+
+
+def test_the_curl_examples_create_and_batch(printed: Mapping[str, str]) -> None:
+    assert '"tags":["vip"]' in printed["curl"]
+    assert '"status":"SUSPENDED"' in printed["curl"]
+    assert '"result":"UPDATED"' in printed["curl"]
+    assert '"code":3' in printed["curl"]
+
+
+def test_the_python_example_creates(service: Service, directory: Path) -> None:
+    (program,) = examples("The API", "python")
+    (directory / "example.py").write_text(program.replace("127.0.0.1:50051", service.grpc_address))
+    assert shell("KEY=$(cat .data/development-key) python example.py", service, directory).startswith("CREATED ")
+
+
+def test_the_commands_for_keys_and_programs_work(service: Service, directory: Path) -> None:
+    commands = "\n".join(examples("Keys", "sh")).splitlines()
+    assert shell(commands[0], service, directory).startswith("sk_")
+    listed = shell(f"{commands[1]}", service, directory)
+    key_id = re.findall(r'"key_id": "(\w+)"', listed)[0]
+    assert shell(commands[2].replace("0123456789abcdef", key_id), service, directory) == f"revoked {key_id}\n"
+    assert re.fullmatch(r"[0-9a-f-]{36}\n", shell(commands[3], service, directory))
+
+
+def test_the_imports_work(service: Service, directory: Path) -> None:
+    (directory / "members.jsonl").write_text('{"external_id": "import_1"}\n')
+    (directory / "members.csv").write_text(
+        "external_id,email,tags,attributes.plan\nimport_2,a@example.com,a;b,premium\n"
+    )
+    commands = "\n".join(examples("Bulk import", "sh"))
+    output = shell(f"export PARTICIPANTS_GRPC_ADDRESS={service.grpc_address}\n{commands}", service, directory)
+    assert output.count("created 1, updated 0, unchanged 0, rejected 0") == 2
+
+
+def test_the_settings_table_has_every_variable() -> None:
+    source = (Path(__file__).parents[2] / "server" / "config.py").read_text()
+    variables = set(re.findall(r"\b(?:PARTICIPANTS_[A-Z_]+|DATABASE_URL)\b", source))
+    assert variables <= set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
