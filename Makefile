@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# requirements.lock has one section a group: runtime, build, embedded, development.
+# requirements.lock has one section a group: runtime, build, embedded, development, bench.
 locked = $(PIP) --require-hashes -r <(sed -n '/^\# $(1)$$/,/^$$/p' requirements.lock)
 
 .PHONY: help
@@ -18,6 +18,18 @@ serve: $(VENV)/.serve ## Install what is needed and run the service, with a Post
 .PHONY: test
 test: $(VENV)/.development ## Install what is needed and run the tests, with a Postgres of their own.
 	@$(BIN)/pytest
+
+.PHONY: bench
+bench: $(VENV)/.bench ## Compare the service with its peers, in about 9 minutes; writes tests/bench/results.*.
+	@$(BIN)/python -m tests.bench
+
+.PHONY: bench-size
+bench-size: $(VENV)/.bench ## Compare requests/s with 5 million participants to 10 thousand; slow.
+	@$(BIN)/python -m tests.bench.size
+
+.PHONY: bench-memory
+bench-memory: $(VENV)/.bench ## Compare the memory after 1 million requests to that after 100 thousand; slow.
+	@$(BIN)/python -m tests.bench.memory
 
 .PHONY: lint
 lint: $(VENV)/.development ## Check format, style, types, imports, protos and the Dockerfile.
@@ -61,4 +73,8 @@ $(VENV)/.serve: requirements.lock pyproject.toml generated/pyproject.toml | $(VE
 
 $(VENV)/.development: $(VENV)/.serve
 	$(call locked,development)
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.development
+	$(call locked,bench)
 	@touch $@

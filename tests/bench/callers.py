@@ -1,0 +1,36 @@
+"""What the callers of all protocols share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tests.bench.workload import PARTICIPANTS
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom to call and how. `address` is HOST:PORT; `items` is the number of upserts in one request."""
+
+    address: str
+    key: str
+    callers: int
+    participants: int = PARTICIPANTS
+    items: int = 1
+
+
+@dataclass(slots=True)
+class Calls:
+    """The calls of a job: the numbers of those to come, and the latencies of those that were answered."""
+
+    numbers: Iterator[int]
+    latencies: list[float] = field(default_factory=list)
+    stopped: bool = False
+    failure: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def fail(self, error: Exception) -> None:
+        """Ends the job: a contender that does not answer has not taken part."""
+        self.stopped = True
+        if not self.failure.done():
+            self.failure.set_exception(error)

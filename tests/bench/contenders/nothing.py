@@ -1,0 +1,46 @@
+"""A servicer on grpcio that does nothing but parse the request and answer with a filled participant: what a call
+costs before any work is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import uvloop
+from google.protobuf import json_format
+from participants.v1.participant_service_pb2 import CreateParticipantRequest, CreateParticipantResponse
+from participants.v1.participant_service_pb2_grpc import ParticipantServiceServicer
+
+from tests.bench import workload
+from tests.bench.contenders.process import serve_grpc
+
+ANSWER = json_format.ParseDict(
+    {
+        "participant": {
+            **workload.fields("user-0000000", "0000000000"),
+            "id": "0197f2a0-5f5e-7b6e-8b5c-0123456789ab",
+            "status": "ACTIVE",
+            "created_at": "2026-01-01T00:00:00.123456Z",
+            "updated_at": "2026-01-01T00:00:00.123456Z",
+        },
+        "result": "UPDATED",
+    },
+    CreateParticipantResponse(),
+)
+
+
+class Servicer(ParticipantServiceServicer):
+    """Answers every upsert alike."""
+
+    async def CreateParticipant(
+        self, request: CreateParticipantRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> CreateParticipantResponse:
+        return ANSWER
+
+
+async def main() -> None:
+    await serve_grpc(Servicer())  # type: ignore[abstract]  # nobody calls the other methods
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,64 @@
+"""Servers of contenders as processes: each prints its address once it answers, and ends on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import grpc
+from participants.v1.participant_service_pb2_grpc import (
+    ParticipantServiceServicer,
+    add_ParticipantServiceServicer_to_server,
+)
+
+STOP_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where to call a server, and the processes whose time it costs."""
+
+    address: str
+    pids: Sequence[int]
+
+
+@contextmanager
+def running(module: str, *arguments: str) -> Iterator[Server]:
+    """Runs one of these modules as a process."""
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().strip()
+            if not address:
+                raise RuntimeError(f"{module} did not start")
+            yield Server(address, [process.pid])
+        finally:
+            stop(process)
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Ends a process, by force if it does not end."""
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+async def serve_grpc(servicer: ParticipantServiceServicer) -> None:
+    """Serves a servicer on a port that the system chooses, until SIGTERM."""
+    server = grpc.aio.server()
+    add_ParticipantServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(f"127.0.0.1:{port}", flush=True)
+    told_to_stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_stop.set)
+    await told_to_stop.wait()
+    await server.stop(grace=None)
