@@ -13,6 +13,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from server.config import ConfigurationError
+
 # Any number will do, as long as every `migrate` takes the same one.
 MIGRATION_LOCK = 7_064_201_138
 
@@ -31,14 +33,24 @@ def migrate(conninfo: str, report: Callable[[str], None]) -> None:
 
 
 def is_current(conninfo: str) -> bool:
-    """Tells whether every migration of this version of the service has been applied, and none that it does not know."""
+    """Tells whether every migration of this version of the service has been applied.
+
+    Raises ConfigurationError when one has been applied that this version does not know.
+    """
     return _applied(conninfo) == _scripts().get_current_head()
 
 
 def _applied(conninfo: str) -> str | None:
-    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool)
-    with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+    # Connected here, so that a database that cannot be reached is psycopg's error and not SQLAlchemy's.
+    with psycopg.connect(conninfo) as opened:
+        engine = create_engine("postgresql+psycopg://", creator=lambda: opened, poolclass=NullPool)
+        with engine.connect() as connection:
+            applied = MigrationContext.configure(connection).get_current_revision()
+    if applied is not None and applied not in {script.revision for script in _scripts().walk_revisions()}:
+        raise ConfigurationError(
+            f"the database's schema {applied} is newer than this version of the service; run a newer version"
+        )
+    return applied
 
 
 def _scripts() -> ScriptDirectory:
