@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import orjson
 from uuid_utils import uuid7
 
-from server.errors import FieldViolation, InvalidArgument, NotFound, ServiceError
+from server.errors import FieldViolation, InvalidArgument, NotFound, ServiceError, Unavailable
 from server.participants.model import MAX_ATTRIBUTES, Balance, Outcome, Participant, Tier, Upsert
+from server.participants.store import Contention
 from server.postgres import queries
 from server.postgres.database import Database, Row
 
@@ -32,7 +33,11 @@ class PostgresParticipants:
 
     async def get(self, organization_id: str, participant_id: str) -> Participant | None:
         """Reads one participant (see ParticipantStore)."""
-        rows = await self._database.fetch(_GET, [organization_id, participant_id])
+        try:
+            rows = await self._database.fetch(_GET, [organization_id, participant_id])
+        except Contention:
+            # A migration holds the table.
+            raise Unavailable from None
         return _participant(rows[0]) if rows else None
 
 
