@@ -133,7 +133,7 @@ def _map_setter(name: str, entry: Descriptor) -> Setter:
             getattr(message, name).update(value)
             return
         for key, item in value.items():
-            where = f"{path}[{json.dumps(key)}]"
+            where = f"{path}[{json.dumps(key, ensure_ascii=not _is_unicode(key))}]"
             _is_text(key, where, violations) and _is_text(item, where, violations)
 
     return set_map

@@ -144,6 +144,7 @@ class TestJson:
             ({"attributes": {"fine": "", "plan": 1}}, 'attributes["plan"]'),
             ({"attributes": {"fine": "", "plan": None}}, 'attributes["plan"]'),
             ({"attributes": {"plan": {"nested": "x"}}}, 'attributes["plan"]'),
+            ({"attributes": {"caf\u00e9": 1}}, 'attributes["caf\u00e9"]'),
             ({"tags": {}}, "tags"),
             ({"tags": "vip"}, "tags"),
             ({"tags": ["vip", 1]}, "tags[1]"),
