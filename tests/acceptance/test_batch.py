@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import Deployment
-from tests.support.doors import Door
+from tests.support.doors import Door, GrpcDoor
 
 ABSENT_PROGRAM = "00000000-0000-4000-8000-000000000000"
 BAD_REQUESTS: dict[str, dict[str, Any]] = {
@@ -139,3 +139,15 @@ def test_a_program_of_another_organization_does_not_exist(
 
 def test_a_batch_needs_a_key(door: Door) -> None:
     assert door.create_batch([{"external_id": "x"}], key="sk_nothing").code == "UNAUTHENTICATED"
+
+
+@pytest.mark.xfail(strict=True, reason="an answer over 16 MiB is refused by the transport after everything was written")
+def test_a_batch_of_the_largest_participants_is_answered(deployment: Deployment, external_id: str) -> None:
+    door = GrpcDoor(deployment.service.grpc_address, deployment.tenant.key)
+    attributes = {str(number): "\U0001f600" * 4096 for number in range(256)}
+    requests = [{"external_id": f"{external_id}-{number}"} for number in range(5)]
+    for request in requests:
+        assert door.create({**request, "attributes": attributes}).result == "CREATED"
+    reply = door.create_batch(requests)
+    door.close()
+    assert [item.result for item in reply.items] == ["UNCHANGED"] * 5
