@@ -17,7 +17,7 @@ from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 from server.errors import Code
 
 # The JSON of a participant as the contract has it.
-JSON_OPTIONS = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
+JSON_OPTIONS: dict[str, Any] = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
 
 
 @dataclass
@@ -125,7 +125,7 @@ def _reply_from_batch(response: Any) -> Reply:
 
 
 def _json_of(participant: Message) -> dict[str, Any]:
-    return json_format.MessageToDict(participant, **JSON_OPTIONS)  # type: ignore[arg-type]  # options by name
+    return json_format.MessageToDict(participant, **JSON_OPTIONS)
 
 
 def reply_from_rpc_error(error: Any) -> Reply:

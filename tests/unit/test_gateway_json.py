@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from google.protobuf import any_pb2, json_format
-from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given
@@ -61,7 +60,12 @@ def test_a_batch_decodes_as_json_format_decodes_it(value: dict[str, Any]) -> Non
     assert_same_message(value, participant_service_pb2.BatchCreateParticipantsRequest)
 
 
-def assert_same_message(value: dict[str, Any], kind: type[Message]) -> None:
+def assert_same_message(
+    value: dict[str, Any],
+    kind: type[
+        participant_service_pb2.CreateParticipantRequest | participant_service_pb2.BatchCreateParticipantsRequest
+    ],
+) -> None:
     body = json.dumps(value).encode()
     assert MessageDecoder(kind.DESCRIPTOR).decode(body) == json_format.Parse(body, kind())
 
@@ -82,7 +86,7 @@ def test_any_bytes_are_decoded_or_refused(body: bytes) -> None:
     try:
         MessageDecoder(participant_service_pb2.CreateParticipantRequest.DESCRIPTOR).decode(body)
     except InvalidArgument as error:
-        assert error.message
+        assert error.message  # noqa: PT017  # some bytes are a request, and nothing is raised
 
 
 timestamps = st.builds(
@@ -151,7 +155,8 @@ def test_a_batch_encodes_as_json_format_encodes_it(
 
 @pytest.mark.parametrize("name", ["external_id", "display_name", "program_id"])
 def test_names_are_those_of_the_protos_only(name: str) -> None:
-    camel = name.split("_")[0] + "".join(part.title() for part in name.split("_")[1:])
+    first, *others = name.split("_")
+    camel = first + "".join(other.title() for other in others)
     with pytest.raises(InvalidArgument) as refused:
         MessageDecoder(participant_service_pb2.CreateParticipantRequest.DESCRIPTOR).decode(
             json.dumps({camel: "x"}).encode()
