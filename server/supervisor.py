@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -90,6 +91,7 @@ class _Worker:
 
 def _work(settings: Settings, conninfo: str, fixed_organization_id: str | None, ready: Connection) -> None:
     set_up_logs()
+    gc.freeze()
     uvloop.run(app.serve(settings, conninfo, fixed_organization_id, lambda _: ready.send(True)))
 
 

@@ -1,0 +1,128 @@
+"""Several workers on the same two ports."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import Deployment, deployed
+from tests.support.doors import GrpcDoor, HttpDoor
+from tests.support.process import environment, run
+
+WORKERS = 3
+
+
+@pytest.fixture(scope="module")
+def deployment(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Deployment]:
+    with new_database() as conninfo, deployed(conninfo, PARTICIPANTS_WORKERS=str(WORKERS)) as running:
+        yield running
+
+
+def workers(deployment: Deployment) -> set[int]:
+    """The pids of the running workers."""
+    return {child.pid for child in psutil.Process(deployment.service.pid).children() if _is_worker(child)}
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.Error:
+        # It has ended meanwhile.
+        return False
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def calls_counted(deployment: Deployment) -> float:
+    exposition = httpx.get(f"{deployment.service.http_url}/metrics").text
+    return sum(
+        float(value) for value in re.findall(r"^participants_calls_total\{.*\} (\S+)$", exposition, re.MULTILINE)
+    )
+
+
+def test_all_workers_share_both_ports_and_count_together(deployment: Deployment) -> None:
+    assert len(workers(deployment)) == WORKERS
+    before = calls_counted(deployment)
+    for _ in range(10):
+        # A new connection each, which the kernel gives to any worker.
+        for door in (
+            GrpcDoor(deployment.service.grpc_address, deployment.tenant.key),
+            HttpDoor(deployment.service.http_url, deployment.tenant.key),
+        ):
+            assert door.create({"external_id": f"shared-{uuid4()}"}).result == "CREATED"
+            door.close()
+    assert [calls_counted(deployment) - before for _ in range(6)] == [20.0] * 6
+
+
+def test_first_calls_for_one_key_through_different_workers_make_one_participant(deployment: Deployment) -> None:
+    external_id = f"contended-{uuid4()}"
+
+    def create(number: int) -> tuple[str, str]:
+        door = HttpDoor(deployment.service.http_url, deployment.tenant.key)
+        reply = door.create({"external_id": external_id, "attributes": {f"caller-{number}": "here"}})
+        door.close()
+        return reply.result, reply.participant["id"]
+
+    with ThreadPoolExecutor(32) as pool:
+        replies = list(pool.map(create, range(64)))
+    assert [result for result, _ in replies].count("CREATED") == 1
+    (participant_id,) = {participant_id for _, participant_id in replies}
+    door = HttpDoor(deployment.service.http_url, deployment.tenant.key)
+    assert len(door.get(participant_id).participant["attributes"]) == 64
+    door.close()
+
+
+def test_a_worker_that_dies_is_replaced_while_the_others_serve(deployment: Deployment) -> None:
+    before = workers(deployment)
+    victim = min(before)
+    psutil.Process(victim).kill()
+    wait_until(lambda: len(workers(deployment) - {victim}) == WORKERS)
+    assert f"worker {victim} died" in deployment.service.errors
+
+    def serves() -> bool:
+        try:
+            return all(httpx.get(f"{deployment.service.http_url}/readyz").is_success for _ in range(10))
+        except httpx.TransportError:
+            return False
+
+    wait_until(serves)
+
+
+def test_a_second_service_notices_that_the_ports_are_taken(deployment: Deployment) -> None:
+    env = environment(
+        DATABASE_URL=deployment.conninfo,
+        PARTICIPANTS_GRPC_ADDRESS=deployment.service.grpc_address,
+        PARTICIPANTS_HTTP_ADDRESS="127.0.0.1:0",
+        PARTICIPANTS_WORKERS="2",
+    )
+    refused = run("serve", env=env)
+    assert refused.returncode == 1
+    assert "PARTICIPANTS_GRPC_ADDRESS" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_all_workers(
+    new_database: Callable[[], AbstractContextManager[str]], number: signal.Signals
+) -> None:
+    with new_database() as conninfo, deployed(conninfo, PARTICIPANTS_WORKERS="2") as running:
+        pids = workers(running)
+        running.service.signal(number)
+        assert running.service.wait() == 0
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        assert "Traceback" not in running.service.errors
