@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from tests.bench.field import Contender, contenders
 from tests.bench.load import load_generator
 from tests.bench.machine import machine
 from tests.bench.measure import Slot
+from tests.bench.progress import progress
 from tests.bench.report import Results, as_json, as_text
 
 ROUNDS, SLOT = 5, Slot(warm_up=1.0, seconds=3.0)
@@ -64,11 +63,6 @@ def order(field: list[Contender]) -> list[tuple[Contender, int]]:
     """Returns whom to measure one after the other, with how many callers."""
     numbers = sorted({callers for contender in field for callers in contender.callers})
     return [(contender, callers) for callers in numbers for contender in field if callers in contender.callers]
-
-
-def progress(line: str) -> None:
-    """Says on standard error how far the run is."""
-    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,74 @@
-"""The chart of a run: requests a second, and where the processor time of a request goes."""
+"""The chart of a run: upserts a second, and what of the processors each of them took."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 
-from tests.bench.report import Results
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tests.bench.report import Results, postgres_cpu, rate, server_cpu
+
+SHADES = {1: "#b7cde4", 32: "#5b8fc7", 128: "#1f4e86"}
+SERVER, POSTGRES, BULK = "#1f4e86", "#e0913a", "#5b8fc7"
+# With how many callers processor time is shown.
+CPU_CALLERS = 32
 
 
 def draw(results: Results, file: Path) -> None:
     """Writes the chart as a PNG."""
+    mpl.use("Agg")
+    single = list(dict.fromkeys(name for name, callers in results.measurements if callers == CPU_CALLERS))
+    bulk = [(name, callers) for name, callers in results.measurements if callers not in SHADES]
+    figure = Figure(figsize=(13, 8.5), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=[len(single), len(bulk) + 0.5])
+    rates, cpu, bulk_rates = (figure.add_subplot(cell) for cell in (grid[0, 0], grid[0, 1], grid[1, :]))
+    _draw_rates(rates, results, single)
+    _draw_cpu(cpu, results, single)
+    _draw_bulk(bulk_rates, results, bulk)
+    figure.suptitle("Durable upserts: this service and its peers on one Postgres", fontsize=15, weight="bold")
+    figure.supxlabel(fill("Medians of rounds. " + "; ".join(results.machine.values()), 150), fontsize=9, color="#555")
+    figure.savefig(file, dpi=110)
+
+
+def _draw_rates(axes: Axes, results: Results, names: list[str]) -> None:
+    height = 0.8 / len(SHADES)
+    for place, (callers, shade) in enumerate(SHADES.items()):
+        values = [results.median(name, callers, rate) for name in names]
+        positions = [row + (place - 1) * height for row in range(len(names))]
+        bars = axes.barh(positions, values, height, color=shade, label=f"{callers} caller{'s' * (callers > 1)}")
+        axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
+    axes.legend(title="at a time", loc="lower right")
+    _finish(axes, [results.titles[name] for name in names], "requests a second (more is better)")
+
+
+def _draw_cpu(axes: Axes, results: Results, names: list[str]) -> None:
+    server = [results.median(name, CPU_CALLERS, server_cpu) for name in names]
+    postgres = [results.median(name, CPU_CALLERS, postgres_cpu) for name in names]
+    rows = range(len(names))
+    for values, lefts, color, label in ((server, 0, SERVER, "server"), (postgres, server, POSTGRES, "Postgres")):
+        bars = axes.barh(rows, values, 0.6, left=lefts, color=color, label=label)
+        labels = [f"{value:.0f}" if value >= 0.04 * max(server) else "" for value in values]
+        axes.bar_label(bars, labels, label_type="center", color="white", fontsize=9)
+    axes.legend(loc="lower right")
+    _finish(axes, [], f"µs of processor time a request, {CPU_CALLERS} callers (less is better)")
+
+
+def _draw_bulk(axes: Axes, results: Results, slots: list[tuple[str, int]]) -> None:
+    bars = axes.barh(range(len(slots)), [results.median(*slot, rate) for slot in slots], 0.6, color=BULK)
+    axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=9)
+    callers = ", ".join(sorted({f"{callers}" for _, callers in slots}))
+    _finish(axes, [results.titles[name] for name, _ in slots], f"rows a second, {callers} callers (more is better)")
+
+
+def _finish(axes: Axes, names: list[str], label: str) -> None:
+    axes.set_yticks(range(len(names)), [fill(name, 28) for name in names])
+    axes.set_xlabel(label)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.xaxis.grid(visible=True, color="#ddd")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
