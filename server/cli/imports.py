@@ -21,7 +21,7 @@ from server.development import KEY_FILE, reachable
 from server.importer.progress import Counts, Meter
 from server.importer.rows import Row, comma_separated, json_lines
 from server.importer.sender import REJECTED, Report, Sender
-from server.rpc.listener import MAX_MESSAGE_BYTES
+from server.rpc.listener import MAX_REQUEST_BYTES
 
 READERS = {"jsonl": json_lines, "csv": comma_separated}
 # Looking at the progress of every row would cost more than reading it.
@@ -96,8 +96,8 @@ def _metered(rows: Iterable[Row], file: IO[bytes], meter: Meter) -> Iterator[Row
 
 async def _send(settings: Settings, rows: Iterable[Row], report: Report) -> None:
     options = [
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
     ]
     async with grpc.aio.insecure_channel(str(reachable(settings.grpc_address)), options=options) as channel:
         await Sender(ParticipantServiceStub(channel), _key(settings), report).send(rows)

@@ -78,17 +78,11 @@ def _method_not_allowed(allowed: list[str]) -> HttpError:
 
 
 async def _send(answer: Answer, request_id: str, send: Send) -> None:
-    headers = {
-        "content-type": answer.content_type,
-        "content-length": str(len(answer.body)),
-        "x-request-id": request_id,
-        **answer.headers,
-    }
     await send(
         {
             "type": "http.response.start",
             "status": answer.status,
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            "headers": [(name.encode(), value.encode()) for name, value in answer.all_headers(request_id).items()],
         }
     )
     await send({"type": "http.response.body", "body": answer.body})

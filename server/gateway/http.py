@@ -32,6 +32,15 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
 
+    def all_headers(self, request_id: str) -> dict[str, str]:
+        """Returns the headers of the answer to a request."""
+        return {
+            "content-type": self.content_type,
+            "content-length": str(len(self.body)),
+            "x-request-id": request_id,
+            **self.headers,
+        }
+
 
 class HttpError(Exception):
     """What is wrong with a request before it is any RPC's."""

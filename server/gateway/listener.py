@@ -8,11 +8,25 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.config import Address, ConfigurationError
 from server.gateway.application import Gateway
+from server.gateway.http import HttpError
+from server.rpc.pipeline import request_id_from
 
 BACKLOG = 2048
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP, except that what is not HTTP at all is refused in the shape of all our errors."""
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's words are not ours
+        answer = HttpError(400, "bad_request", "the request is not HTTP/1.1").answer
+        headers = {**answer.all_headers(request_id_from({})), "connection": "close"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(f"HTTP/1.1 400 Bad Request\r\n{head}\r\n".encode() + answer.body)
+        self.transport.close()
 
 
 class HttpServer(uvicorn.Server):
@@ -28,6 +42,8 @@ def http_server(gateway: Gateway) -> HttpServer:
     return HttpServer(
         uvicorn.Config(
             gateway,
+            http=Protocol,
+            ws="none",
             lifespan="off",
             interface="asgi3",
             log_config=None,

@@ -53,9 +53,9 @@ class _Statement:
 class SharedWriter:
     """Groups upserts into statements; an idle writer starts at once, a busy one gathers what arrives meanwhile.
 
-    After a statement the next one starts as soon as as many upserts wait as that one wrote, or as much time has
-    passed as it took, within MAX_GATHERING. So groups grow with the load until the database is busy about half of the time, and a lone
-    caller never waits: its last statement wrote one upsert.
+    After a statement the next one starts when as many upserts wait as that one wrote, or when as much time has passed
+    as it took, within MAX_GATHERING. So groups grow with the load until the database is busy about half of the time,
+    and a lone caller never waits: its last statement wrote one upsert.
 
     A statement never has two upserts with one key: those with the same key wait for each other in order of arrival,
     through every retry. An upsert whose caller has gone or whose deadline has passed before its statement started

@@ -15,7 +15,7 @@ from server.rpc.servicer import ParticipantServicer
 
 SERVICE = participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"]
 # Room for the largest valid CreateParticipant (256 attributes of 4,096 code points are 4.5 MiB) and for a batch.
-MAX_MESSAGE_BYTES = 16 << 20
+MAX_REQUEST_BYTES = 16 << 20
 
 
 def grpc_server(
@@ -25,8 +25,9 @@ def grpc_server(
     server = grpc.aio.server(
         options=[
             ("grpc.so_reuseport", int(share_port)),
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+            # What was written is answered, whatever its size.
+            ("grpc.max_send_message_length", -1),
         ],
     )
     server.add_generic_rpc_handlers((service_handlers(SERVICE, servicer, pipeline),))

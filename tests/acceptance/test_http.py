@@ -486,7 +486,6 @@ class TestHeaders:
     def test_errors_that_have_no_details_leave_them_out(self, client: httpx.Client) -> None:
         assert set(error(client.get(f"{PATH}/{uuid4()}"))) == {"code", "message"}
 
-    @pytest.mark.xfail(strict=True, reason="uvicorn answers what is not HTTP in its own words")
     @pytest.mark.parametrize(
         "request_",
         [
