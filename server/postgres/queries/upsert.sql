@@ -37,13 +37,13 @@ merged AS MATERIALIZED (
         e.active AS enrollment_active,
         i.program_id IS NOT NULL AND e.active IS NOT TRUE AS enrolls,
         i.program_id IS NOT NULL AND g.program_id IS NULL AS program_unknown,
+        coalesce(NOT p.attributes @> i.attributes, false) AS attributes_differ,
         i.status <> p.status
             OR i.display_name <> coalesce(p.display_name, '')
             OR i.email <> coalesce(p.email, '')
             OR i.first_name <> coalesce(p.first_name, '')
             OR i.last_name <> coalesce(p.last_name, '')
             OR i.phone <> coalesce(p.phone, '')
-            OR NOT p.attributes @> i.attributes
             OR i.tags <> p.tags AS fields_differ
     FROM input AS i
     -- LATERAL and LIMIT pin the plan to one index look-up a row, whatever the planner believes of the table's size.
@@ -73,10 +73,10 @@ judged AS MATERIALIZED (
     SELECT
         m.*,
         m.row_id IS NOT NULL AS existed,
-        m.fields_differ IS TRUE OR m.enrolls AS differs,
+        m.fields_differ IS TRUE OR m.attributes_differ OR m.enrolls AS differs,
         CASE
             WHEN m.program_unknown THEN 'unknown_program'
-            WHEN m.fields_differ AND (SELECT count(*) FROM jsonb_object_keys(m.attributes)) > 256
+            WHEN m.attributes_differ AND (SELECT count(*) FROM jsonb_object_keys(m.attributes)) > 256
                 THEN 'too_many_attributes'
         END AS refusal
     FROM merged AS m
