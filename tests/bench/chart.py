@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -13,6 +14,8 @@ from tests.bench.report import Results, postgres_cpu, rate, server_cpu
 
 SHADES = {1: "#b7cde4", 32: "#5b8fc7", 128: "#1f4e86"}
 SERVER, POSTGRES, BULK = "#1f4e86", "#e0913a", "#5b8fc7"
+# Above the bars, where it hides none.
+LEGEND: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3, "frameon": False}
 # With how many callers processor time is shown.
 CPU_CALLERS = 32
 
@@ -21,7 +24,7 @@ def draw(results: Results, file: Path) -> None:
     """Writes the chart as a PNG."""
     mpl.use("Agg")
     single = list(dict.fromkeys(name for name, callers in results.measurements if callers == CPU_CALLERS))
-    bulk = [(name, callers) for name, callers in results.measurements if callers not in SHADES]
+    bulk = [slot for slot in results.measurements if slot[1] not in SHADES or slot == ("pgbench", CPU_CALLERS)]
     figure = Figure(figsize=(13, 8.5), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=[len(single), len(bulk) + 0.5])
     rates, cpu, bulk_rates = (figure.add_subplot(cell) for cell in (grid[0, 0], grid[0, 1], grid[1, :]))
@@ -40,7 +43,7 @@ def _draw_rates(axes: Axes, results: Results, names: list[str]) -> None:
         positions = [row + (place - 1) * height for row in range(len(names))]
         bars = axes.barh(positions, values, height, color=shade, label=f"{callers} caller{'s' * (callers > 1)}")
         axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
-    axes.legend(title="at a time", loc="lower right")
+    axes.legend(**LEGEND)
     _finish(axes, [results.titles[name] for name in names], "requests a second (more is better)")
 
 
@@ -50,17 +53,17 @@ def _draw_cpu(axes: Axes, results: Results, names: list[str]) -> None:
     rows = range(len(names))
     for values, lefts, color, label in ((server, 0, SERVER, "server"), (postgres, server, POSTGRES, "Postgres")):
         bars = axes.barh(rows, values, 0.6, left=lefts, color=color, label=label)
-        labels = [f"{value:.0f}" if value >= 0.04 * max(server) else "" for value in values]
+        labels = [f"{value:,.0f}" if value >= 0.04 * max(server) else "" for value in values]
         axes.bar_label(bars, labels, label_type="center", color="white", fontsize=9)
-    axes.legend(loc="lower right")
+    axes.legend(**LEGEND)
     _finish(axes, [], f"µs of processor time a request, {CPU_CALLERS} callers (less is better)")
 
 
 def _draw_bulk(axes: Axes, results: Results, slots: list[tuple[str, int]]) -> None:
     bars = axes.barh(range(len(slots)), [results.median(*slot, rate) for slot in slots], 0.6, color=BULK)
     axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=9)
-    callers = ", ".join(sorted({f"{callers}" for _, callers in slots}))
-    _finish(axes, [results.titles[name] for name, _ in slots], f"rows a second, {callers} callers (more is better)")
+    names = [f"{results.titles[name]} ({callers} callers)" for name, callers in slots]
+    _finish(axes, names, "in bulk: rows a second (more is better)")
 
 
 def _finish(axes: Axes, names: list[str], label: str) -> None:

@@ -137,7 +137,7 @@ def contenders(database: Database, generator: LoadGenerator) -> Iterator[list[Co
             ),
             Contender(
                 "batch_unchanged",
-                "the same, of which none changes anything",
+                "gRPC: the same, changing nothing",
                 BATCH_CALLERS,
                 field.leaving_alone(field.called("batch_unchanged", ours, BATCH_ITEMS)),
             ),

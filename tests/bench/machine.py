@@ -14,10 +14,10 @@ def machine(postgres_version: str) -> dict[str, str]:
     """Returns what to say of the machine and of what runs on it."""
     return {
         "processor": f"{os.cpu_count()} cores, {_processor()}",
-        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB of memory",
         "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "postgres": f"{postgres_version}, fsync=on, synchronous_commit=on, on the same machine",
+        "python": f"Python {platform.python_version()}",
+        "postgres": f"Postgres {postgres_version}, fsync=on, synchronous_commit=on, on the same machine",
     }
 
 
