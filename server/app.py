@@ -70,39 +70,29 @@ async def service(settings: Settings, conninfo: str, fixed_organization_id: str 
         authenticator = Authenticator(
             PostgresKeys(database), fixed_key=settings.api_key, fixed_organization_id=fixed_organization_id
         )
-        await stack.enter_async_context(_background(authenticator.refresh_forever()))
         probe = Probe(conninfo)
         stack.push_async_callback(probe.close)
         health = Health(probe.is_up)
-        await health.check()
-        await stack.enter_async_context(_background(health.watch_forever()))
         metrics = Metrics()
         pipeline = Pipeline(authenticator, metrics)
         servicer = ParticipantServicer(Participants(store, writer))
-        share_ports = settings.workers > 1
 
+        share_ports = settings.workers > 1
         grpc_server = rpc.grpc_server(servicer, pipeline, health, reflect=settings.reflection, share_port=share_ports)
-        grpc_address = rpc.listen(grpc_server, settings.grpc_address)
+        grpc_address = rpc.listen(grpc_server, settings.grpc_address, share_port=share_ports)
         http_address = None
         if settings.http_address is not None:
             gateway = Gateway(rpc.SERVICE, servicer, pipeline, health, metrics)
-            http_address = await stack.enter_async_context(_http_server(gateway, settings.http_address, share_ports))
+            http_address = await stack.enter_async_context(
+                http.serving(gateway, settings.http_address, share_port=share_ports)
+            )
+        await stack.enter_async_context(_background(authenticator.refresh_forever()))
+        await health.check()
+        await stack.enter_async_context(_background(health.watch_forever()))
         await grpc_server.start()
         stack.push_async_callback(grpc_server.stop, GRACE)
         stack.push_async_callback(health.drain)
         yield Listening(grpc_address, http_address)
-
-
-@asynccontextmanager
-async def _http_server(gateway: Gateway, address: Address, share_port: bool) -> AsyncIterator[Address]:
-    listener = http.listen(address, share_port=share_port)
-    server = http.http_server(gateway)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield Address(address.host, listener.getsockname()[1])
-    finally:
-        server.should_exit = True
-        await serving
 
 
 @asynccontextmanager

@@ -27,6 +27,11 @@ class Address:
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    def reachable(self) -> Address:
+        """Returns the address under which this machine reaches what listens here, maybe on every interface."""
+        loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared with, not listened on
+        return Address(loopback.get(self.host, self.host), self.port)
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

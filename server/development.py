@@ -45,19 +45,13 @@ def first_calls(key: str, grpc: Address, http: Address | None) -> str:
     """Returns a grpcurl and a curl line that work as they stand when pasted into another terminal."""
     body = shlex.quote('{"external_id": "user_abc123", "display_name": "Jane Doe", "attributes": {"plan": "premium"}}')
     method = "participants.v1.ParticipantService/CreateParticipant"
-    lines = [f"{_grpcurl()} -plaintext -H 'x-api-key: {key}' -d {body} {reachable(grpc)} {method}"]
+    lines = [f"{_grpcurl()} -plaintext -H 'x-api-key: {key}' -d {body} {grpc.reachable()} {method}"]
     if http is not None:
         lines.append(
             f"curl -i -H 'X-API-Key: {key}' -H 'Content-Type: application/json' -d {body} "
-            f"http://{reachable(http)}/v1/participants"
+            f"http://{http.reachable()}/v1/participants"
         )
     return "\n\n".join(lines)
-
-
-def reachable(address: Address) -> Address:
-    """Returns the address under which this machine reaches a listener, which may listen on every interface."""
-    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # read, not listened on
-    return Address(loopback.get(address.host, address.host), address.port)
 
 
 def _grpcurl() -> str:

@@ -7,7 +7,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from server import app
 from server.app import Listening
 from server.config import Address, ConfigurationError, Settings
 from server.logs import set_up_logs
+from server.ports import address_of, bound
 
 logger = logging.getLogger(__name__)
 
@@ -145,19 +145,11 @@ def _reserved_ports(settings: Settings) -> Iterator[Settings]:
 
 
 def _reserved(stack: ExitStack, address: Address, variable: str) -> Address:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        # Sharing is for our own workers: whoever else has the port must be noticed, so the first try does not share.
-        with socket.socket(family) as alone:
-            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            alone.bind((address.host, address.port))
-            port = alone.getsockname()[1]
-        shared = stack.enter_context(socket.socket(family))
-        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        shared.bind((address.host, port))
-    except OSError as error:
-        raise ConfigurationError(f"cannot listen on {address}: {error.strerror}; set {variable}") from None
-    return Address(address.host, port)
+    # Sharing is for our own workers: whoever else has the port must be noticed, so the first try does not share.
+    with bound(address, variable) as alone:
+        address = address_of(alone, address)
+    stack.enter_context(bound(address, variable, share=True))
+    return address
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 from os import environ
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -22,18 +23,27 @@ from server.postgres.migrations import migrate
 from tests.support.doors import Door, GrpcDoor, HttpDoor
 from tests.support.process import Service, environment
 
-TEMPLATE = "participants_test_template"
+# Test processes that share a Postgres must not share a database.
+PREFIX = f"participants_test_{environ.get('PYTEST_XDIST_WORKER', 'main')}"
+TEMPLATE = f"{PREFIX}_template"
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """How to connect to a Postgres as somebody who may create databases."""
     url = environ.get("TEST_DATABASE_URL")
     if url:
         yield url
     else:
-        with embedded_postgres(tmp_path_factory.mktemp("data")) as conninfo:
+        with own_directory() as directory, embedded_postgres(directory) as conninfo:
             yield conninfo
+
+
+@contextmanager
+def own_directory() -> Iterator[Path]:
+    """Makes a directory for an embedded Postgres, which as root is another user's: pytest's are closed to those."""
+    with TemporaryDirectory(prefix="participants-test-") as directory:
+        yield Path(directory)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +53,7 @@ def new_database(postgres: str) -> Iterator[Callable[[], AbstractContextManager[
 
     @contextmanager
     def clone() -> Iterator[str]:
-        name = f"participants_test_{next(numbers)}"
+        name = f"{PREFIX}_{next(numbers)}"
         with fresh_database(postgres, name, template=TEMPLATE) as conninfo:
             yield conninfo
 
@@ -128,6 +138,7 @@ def door(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[Doo
 
 
 @pytest.fixture
-def data_directory(tmp_path: Path) -> Path:
+def data_directory() -> Iterator[Path]:
     """A data directory of the test's own."""
-    return tmp_path / "data"
+    with own_directory() as directory:
+        yield directory / "data"

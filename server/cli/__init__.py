@@ -4,21 +4,42 @@ from __future__ import annotations
 
 import gc
 import sys
+from importlib import import_module
 
 import click
 import psycopg
 
-from server.cli.health import health
-from server.cli.imports import import_file
-from server.cli.keys import keys
-from server.cli.programs import programs
-from server.cli.schema import migrate
-from server.cli.serve import serve
 from server.config import ConfigurationError
 from server.logs import set_up_logs
 
+# A command is imported when it is used: a health probe needs none of what serves.
+COMMANDS = {
+    "serve": "server.cli.serve:serve",
+    "migrate": "server.cli.schema:migrate",
+    "keys": "server.cli.keys:keys",
+    "programs": "server.cli.programs:programs",
+    "import": "server.cli.imports:import_file",
+    "health": "server.cli.health:health",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Commands(click.Group):
+    """The group of COMMANDS."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(import_module(module), name)
+        # What is imported by now stays: the garbage collector need not look through it, neither now nor in the end.
+        gc.freeze()
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def participants() -> None:
     """The participant service: create a participant, or update it if its external_id exists.
 
@@ -26,15 +47,9 @@ def participants() -> None:
     """
 
 
-for command in (serve, migrate, keys, programs, import_file, health):
-    participants.add_command(command)
-
-
 def main() -> None:
     """Runs the command. What goes wrong is one line on standard error, and exit status 1; wrong usage is 2."""
     set_up_logs()
-    # What is imported by now stays: the garbage collector need not look through it, neither now nor in the end.
-    gc.freeze()
     try:
         participants(prog_name="participants")
     except ConfigurationError as error:

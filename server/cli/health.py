@@ -10,7 +10,6 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from server.config import read_settings
-from server.development import reachable
 
 TIMEOUT = 3.0
 
@@ -19,7 +18,7 @@ TIMEOUT = 3.0
 @click.option("--service", default="", help="The health name to ask for, such as liveness; empty is the whole.")
 def health(service: str) -> None:
     """Ask the service on this machine how it is: exit status 0 when it serves, 1 when it does not."""
-    address = reachable(read_settings(os.environ).grpc_address)
+    address = read_settings(os.environ).grpc_address.reachable()
     with grpc.insecure_channel(str(address)) as channel:
         try:
             request = health_pb2.HealthCheckRequest(service=service)

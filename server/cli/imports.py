@@ -17,7 +17,7 @@ from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 from rich.console import Console
 
 from server.config import ConfigurationError, Settings, read_settings
-from server.development import KEY_FILE, reachable
+from server.development import KEY_FILE
 from server.importer.progress import Counts, Meter
 from server.importer.rows import Row, comma_separated, json_lines
 from server.importer.sender import REJECTED, Report, Sender
@@ -99,7 +99,7 @@ async def _send(settings: Settings, rows: Iterable[Row], report: Report) -> None
         ("grpc.max_receive_message_length", -1),
         ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
     ]
-    async with grpc.aio.insecure_channel(str(reachable(settings.grpc_address)), options=options) as channel:
+    async with grpc.aio.insecure_channel(str(settings.grpc_address.reachable()), options=options) as channel:
         await Sender(ParticipantServiceStub(channel), _key(settings), report).send(rows)
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from server.config import Address, ConfigurationError
+from server.config import Address
 from server.gateway.application import Gateway
 from server.gateway.http import HttpError
+from server.ports import address_of, bound
 from server.rpc.pipeline import request_id_from
 
 BACKLOG = 2048
@@ -37,9 +38,16 @@ class HttpServer(uvicorn.Server):
         yield
 
 
-def http_server(gateway: Gateway) -> HttpServer:
-    """Returns a server that listens nowhere yet."""
-    return HttpServer(
+@asynccontextmanager
+async def serving(gateway: Gateway, address: Address, *, share_port: bool) -> AsyncIterator[Address]:
+    """Serves, and yields the address with the port it got. In the end it lets requests under way finish.
+
+    Raises ConfigurationError where it cannot listen. `share_port` lets several processes listen on one port.
+    """
+    listener = bound(address, "PARTICIPANTS_HTTP_ADDRESS", share=share_port)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    server = HttpServer(
         uvicorn.Config(
             gateway,
             http=Protocol,
@@ -52,28 +60,9 @@ def http_server(gateway: Gateway) -> HttpServer:
             timeout_graceful_shutdown=1,
         )
     )
-
-
-def listen(address: Address, *, share_port: bool) -> socket.socket:
-    """Binds a socket, or raises ConfigurationError. `share_port` lets several processes listen on one port."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if share_port:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((address.host, address.port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError(
-            f"cannot listen on {address}: {error.strerror}; set PARTICIPANTS_HTTP_ADDRESS"
-        ) from None
-    listener.setblocking(False)
-    return listener
-
-
-async def stop(server: HttpServer, serving: asyncio.Task[None]) -> None:
-    """Stops accepting, lets the requests under way finish, and returns when they have."""
-    server.should_exit = True
-    await serving
+        yield address_of(listener, address)
+    finally:
+        server.should_exit = True
+        await running

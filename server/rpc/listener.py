@@ -7,7 +7,8 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from participants.v1 import participant_service_pb2
 
-from server.config import Address, ConfigurationError
+from server.config import Address
+from server.ports import bound
 from server.rpc.handlers import service_handlers
 from server.rpc.health import Health
 from server.rpc.pipeline import Pipeline
@@ -37,14 +38,9 @@ def grpc_server(
     return server
 
 
-def listen(server: grpc.aio.Server, address: Address) -> Address:
+def listen(server: grpc.aio.Server, address: Address, *, share_port: bool) -> Address:
     """Binds the server, and returns the address with the port it got. Raises ConfigurationError."""
-    try:
-        port = server.add_insecure_port(str(address))
-    except RuntimeError:
-        port = 0
-    if port == 0:
-        raise ConfigurationError(
-            f"cannot listen on {address}: the port is in use or not allowed; set PARTICIPANTS_GRPC_ADDRESS"
-        )
-    return Address(address.host, port)
+    # grpcio says of a port that it cannot have neither why nor in one line: ours is the first try.
+    with bound(address, "PARTICIPANTS_GRPC_ADDRESS", share=share_port):
+        pass
+    return Address(address.host, server.add_insecure_port(str(address)))

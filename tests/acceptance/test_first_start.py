@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.conftest import own_directory
 from tests.support.doors import Door, GrpcDoor, HttpDoor
 from tests.support.process import Service, environment, refusal, run
 
@@ -34,12 +35,12 @@ def start(data_directory: Path) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Path]]:
+def running() -> Iterator[tuple[Service, Path]]:
     """A service that the tests share which leave it as it is, and its data directory."""
-    directory = tmp_path_factory.mktemp("shared")
-    service = Service(environment(PARTICIPANTS_DATA_DIR=str(directory)))
-    yield service, directory
-    service.stop()
+    with own_directory() as directory:
+        service = Service(environment(PARTICIPANTS_DATA_DIR=str(directory)))
+        yield service, directory
+        service.stop()
 
 
 def printed_line(service: Service, command: str) -> str:

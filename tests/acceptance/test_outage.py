@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -21,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from server.postgres.embedded import embedded_postgres
 from server.postgres.migrations import migrate
-from tests.conftest import Deployment, deployed
+from tests.conftest import Deployment, deployed, own_directory
 from tests.support.doors import Door, GrpcDoor, HttpDoor, Reply
 from tests.support.process import environment, eventually, run
 
@@ -98,21 +99,18 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    postgres = OwnPostgres(tmp_path_factory.mktemp("outage"))
-    try:
+def scene() -> Iterator[Scene]:
+    with own_directory() as directory, ExitStack() as stack:
+        postgres = OwnPostgres(directory)
+        stack.callback(postgres.stop)
         migrate(postgres.conninfo, report=lambda line: None)
-        with deployed(postgres.conninfo) as running, grpc.insecure_channel(running.service.grpc_address) as channel:
-            key = running.tenant.key
-            doors: list[Door] = [
-                GrpcDoor(running.service.grpc_address, key),
-                HttpDoor(running.service.http_url, key),
-            ]
-            yield Scene(postgres, running, doors, health_pb2_grpc.HealthStub(channel))
-            for door in doors:
-                door.close()
-    finally:
-        postgres.stop()
+        running = stack.enter_context(deployed(postgres.conninfo))
+        channel = stack.enter_context(grpc.insecure_channel(running.service.grpc_address))
+        key = running.tenant.key
+        doors: list[Door] = [GrpcDoor(running.service.grpc_address, key), HttpDoor(running.service.http_url, key)]
+        for door in doors:
+            stack.callback(door.close)
+        yield Scene(postgres, running, doors, health_pb2_grpc.HealthStub(channel))
 
 
 @pytest.fixture(params=["stopped", "killed"])

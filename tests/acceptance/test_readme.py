@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import own_directory
 from tests.support.process import Service, environment
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def directory() -> Iterator[Path]:
     """Where somebody has typed `make serve`: the data is in .data."""
-    return tmp_path_factory.mktemp("checkout")
+    with own_directory() as checkout:
+        yield checkout
 
 
 @pytest.fixture(scope="module")

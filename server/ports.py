@@ -1,0 +1,29 @@
+"""Ports to listen on, bound by ourselves, so that one that cannot be had is told in one line."""
+
+from __future__ import annotations
+
+import socket
+
+from server.config import Address, ConfigurationError
+
+
+def bound(address: Address, variable: str, *, share: bool = False) -> socket.socket:
+    """Returns a socket bound to an address, or raises ConfigurationError, which names the variable to change.
+
+    `share` lets several processes of ours listen on one port, if all of them ask for it.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((address.host, address.port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(f"cannot listen on {address}: {error.strerror}; set {variable}") from None
+    return listener
+
+
+def address_of(listener: socket.socket, address: Address) -> Address:
+    """Returns the address with the port that its socket got."""
+    return Address(address.host, listener.getsockname()[1])
