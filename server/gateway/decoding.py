@@ -1,7 +1,7 @@
 """JSON to messages, as proto3 JSON has it, strict about what is unknown, repeated or of the wrong type.
 
-What `json_format.Parse` takes, this takes, and what comes out is equal (a property test holds that), at a tenth of
-the time. What is wrong with a body is reported all at once, with field paths.
+What this takes, `json_format.Parse` takes, and what comes out is equal (a property test holds that), at a fifth of the
+time. What is wrong with a body is reported all at once, with field paths.
 """
 
 from __future__ import annotations
@@ -32,16 +32,13 @@ class MessageDecoder:
         value = _parsed(body)
         if not isinstance(value, dict):
             raise _not_json("the body must be a JSON object")
-        violations: list[FieldViolation] = []
-        message = self.message(value, "", violations)
-        if violations:
-            raise InvalidArgument(tuple(violations))
-        return message
+        return self.from_fields(value)
 
-    def from_variables(self, variables: Mapping[str, str]) -> Message:
-        """Returns the message that has the variables of a path as its fields."""
+    def from_fields(self, fields: Mapping[str, Any]) -> Message:
+        """Returns the message that has these fields, by name and with values as JSON has them, or raises
+        InvalidArgument."""
         violations: list[FieldViolation] = []
-        message = self.message(variables, "", violations)
+        message = self.message(fields, "", violations)
         if violations:
             raise InvalidArgument(tuple(violations))
         return message

@@ -43,7 +43,7 @@ class Endpoint:
 
         def decode() -> Message:
             _refuse_query(query)
-            return self._decoder.decode(body) if self._route.body else self._decoder.from_variables(variables)
+            return self._decoder.decode(body) if self._route.body else self._decoder.from_fields(variables)
 
         async with cancelled_when_caller_goes(receive):
             response = await self._pipeline.run(

@@ -12,7 +12,7 @@ from typing import IO, Any
 from participants.v1.participant_service_pb2 import CreateParticipantRequest
 
 from server.config import ConfigurationError
-from server.errors import FieldViolation, InvalidArgument
+from server.errors import InvalidArgument
 from server.gateway.decoding import MessageDecoder
 
 # The gateway takes no larger request either.
@@ -100,7 +100,7 @@ def _csv_row(line: int, heading: Sequence[str], cells: Sequence[str]) -> Row:
     if len(cells) != len(heading):
         row.problem = f"the row has {len(cells)} cells and the heading {len(heading)}"
     else:
-        _decode(row, lambda: _message(_fields(heading, cells)))
+        _decode(row, partial(_decoder.from_fields, _fields(heading, cells)))
     return row
 
 
@@ -117,14 +117,6 @@ def _fields(heading: Sequence[str], cells: Sequence[str]) -> Mapping[str, Any]:
         else:
             fields[name] = cell
     return {**fields, "attributes": attributes} if attributes else fields
-
-
-def _message(fields: Mapping[str, Any]) -> Any:
-    violations: list[FieldViolation] = []
-    message = _decoder.message(fields, "", violations)
-    if violations:
-        raise InvalidArgument(tuple(violations))
-    return message
 
 
 def _decode(row: Row, decode: Callable[[], Any]) -> None:

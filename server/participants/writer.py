@@ -165,15 +165,15 @@ class SharedWriter:
             return
         try:
             outcomes = await self._store.upsert([waiting.upsert for waiting in group])
-        except (Contention, Refused) as error:
-            await self._isolate(group, error)
         except asyncio.CancelledError:
             for waiting in group:
                 self._release(waiting)
             raise
-        except Exception as error:  # noqa: BLE001  # whatever it is, it goes to those who wait, who report it
+        except ServiceError as error:
             for waiting in group:
                 self._fail(waiting, error)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it goes to the one who caused it
+            await self._isolate(group, error)
         else:
             for waiting, outcome in zip(group, outcomes, strict=True):
                 self._settle(waiting, outcome)
@@ -190,7 +190,7 @@ class SharedWriter:
                 wanted.append(waiting)
         return wanted
 
-    async def _isolate(self, group: Sequence[_Waiting], error: Contention | Refused) -> None:
+    async def _isolate(self, group: Sequence[_Waiting], error: Exception) -> None:
         """Runs a group that failed as two halves, until what is at fault is alone."""
         if len(group) > 1:
             middle = len(group) // 2
@@ -200,9 +200,11 @@ class SharedWriter:
                 await self._write(group[middle:])
         elif isinstance(error, Contention):
             self._postpone(group[0])
-        else:
+        elif isinstance(error, Refused):
             violation = FieldViolation("external_id", "VALUE_REFUSED", "the database refuses a value of this upsert")
             self._fail(group[0], InvalidArgument((violation,)))
+        else:
+            self._fail(group[0], error)
 
     def _settle(self, waiting: _Waiting, outcome: Outcome | ServiceError | None) -> None:
         if outcome is None:
