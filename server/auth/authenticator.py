@@ -12,7 +12,7 @@ from hmac import compare_digest
 from typing import Protocol
 
 from server.auth.keys import KeyRecord, KeyReference, digest, reference
-from server.errors import Unauthenticated, Unavailable
+from server.errors import DeadlineExceeded, Unauthenticated, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -58,11 +58,12 @@ class Authenticator:
         self._fixed_digest = digest(fixed_key) if fixed_key else None
         self._fixed_organization_id = fixed_organization_id
 
-    async def authenticate(self, metadata: Mapping[str, str | bytes]) -> str:
+    async def authenticate(self, metadata: Mapping[str, str | bytes], deadline: float) -> str:
         """Returns the id of the caller's organization.
 
-        `metadata` has lower-case names. Raises Unauthenticated, with one message whatever the cause, and
-        Unavailable when the key is not known yet and the database cannot be asked.
+        `metadata` has lower-case names, `deadline` is on the event loop's clock. Raises Unauthenticated, with one
+        message whatever the cause, and, when the key is not known yet and the database does not tell, Unavailable or
+        DeadlineExceeded.
         """
         key = _presented(metadata)
         if key is None:
@@ -73,7 +74,7 @@ class Authenticator:
         known = self._known.get(presented)
         now = time.monotonic()
         if known is None or now - known.looked_up >= MAX_AGE:
-            known = await self._look_up(key, presented)
+            known = await self._look_up(key, presented, deadline)
         known.used = now
         if not compare_digest(presented, known.record.digest) or not _is_valid(known.record):
             raise Unauthenticated
@@ -91,13 +92,16 @@ class Authenticator:
     def _is_fixed(self, presented: bytes) -> bool:
         return self._fixed_digest is not None and compare_digest(presented, self._fixed_digest)
 
-    async def _look_up(self, key: str, presented: bytes) -> _Known:
+    async def _look_up(self, key: str, presented: bytes, deadline: float) -> _Known:
         claimed = reference(key)
         if claimed is None:
             raise Unauthenticated
-        async with self._lookups:
-            asked = time.monotonic()
-            record = (await self._store.find([claimed])).get(claimed)
+        try:
+            async with asyncio.timeout_at(deadline), self._lookups:
+                asked = time.monotonic()
+                record = (await self._store.find([claimed])).get(claimed)
+        except TimeoutError:
+            raise DeadlineExceeded from None
         if record is None or not compare_digest(presented, record.digest):
             self._known.pop(presented, None)
             raise Unauthenticated

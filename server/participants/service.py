@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from server.errors import FieldViolation, InvalidArgument, NotFound, ServiceError
+from server.errors import DeadlineExceeded, FieldViolation, InvalidArgument, NotFound, ServiceError
 from server.participants.model import MAX_TAG_LENGTH, Outcome, Participant, Upsert
 from server.participants.store import ParticipantStore
 from server.participants.writer import SharedWriter
@@ -47,9 +47,13 @@ class Participants:
             raise
         return [_settled(outcome) for outcome in submitted]
 
-    async def get(self, organization_id: str, participant_id: str) -> Participant:
-        """Returns a participant of the organization, or raises NotFound."""
-        participant = await self._store.get(organization_id, participant_id)
+    async def get(self, organization_id: str, participant_id: str, deadline: float) -> Participant:
+        """Returns a participant of the organization, or raises NotFound, DeadlineExceeded and Unavailable."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                participant = await self._store.get(organization_id, participant_id)
+        except TimeoutError:
+            raise DeadlineExceeded from None
         if participant is None:
             raise NotFound("there is no participant with this id", reason="PARTICIPANT_NOT_FOUND")
         return participant
@@ -87,11 +91,13 @@ def normalized_tags(tags: Sequence[str]) -> list[str]:
     Lower case can be longer (U+0130 becomes two code points), so a tag may be too long only now.
     """
     lowered = [tag.lower() for tag in tags]
-    violations = tuple(
-        FieldViolation(f"tags[{index}]", "STRING_MAX_LEN", f"must be at most {MAX_TAG_LENGTH} characters in lower case")
-        for index, tag in enumerate(lowered)
-        if len(tag) > MAX_TAG_LENGTH
-    )
-    if violations:
-        raise InvalidArgument(violations)
+    if max(map(len, lowered)) > MAX_TAG_LENGTH:
+        message = f"must be at most {MAX_TAG_LENGTH} characters in lower case"
+        raise InvalidArgument(
+            tuple(
+                FieldViolation(f"tags[{index}]", "STRING_MAX_LEN", message)
+                for index, tag in enumerate(lowered)
+                if len(tag) > MAX_TAG_LENGTH
+            )
+        )
     return list(dict.fromkeys(lowered))

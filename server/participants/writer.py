@@ -21,7 +21,7 @@ MAX_WAITING_BYTES = 128 << 20
 # One statement at a time makes the largest groups. Only while one is stalled does the next go beside it.
 MAX_STATEMENTS = 4
 # After a statement the next one may gather this long at the most; in seconds.
-MAX_GATHERING = 0.005
+MAX_GATHERING = 0.01
 STALLED_AFTER = 0.05
 # An upsert whose participant another transaction holds runs again after a pause, this often at the most.
 CONTENDED_PAUSE = 0.005
@@ -34,8 +34,8 @@ class _Waiting:
     """An upsert, and the caller who waits for what comes of it."""
 
     upsert: Upsert
-    deadline: float
     outcome: asyncio.Future[Outcome]
+    expiry: asyncio.TimerHandle = field(init=False)
     attempts: int = 0
 
 
@@ -53,9 +53,9 @@ class _Statement:
 class SharedWriter:
     """Groups upserts into statements; an idle writer starts at once, a busy one gathers what arrives meanwhile.
 
-    After a statement the next one starts when as many upserts wait as that one wrote, or when as much time has passed
-    as it took, within MAX_GATHERING. So groups grow with the load until the database is busy about half of the time,
-    and a lone caller never waits: its last statement wrote one upsert.
+    After a statement the next one starts when as many upserts wait as there were callers around, those whom that
+    statement answered and those who waited then, or when four times as long has passed as it took, within MAX_GATHERING.
+    So groups grow with the load, and a statement's fixed cost is shared by many; a lone caller never waits.
 
     A statement never has two upserts with one key: those with the same key wait for each other in order of arrival,
     through every retry. An upsert whose caller has gone or whose deadline has passed before its statement started
@@ -73,20 +73,21 @@ class SharedWriter:
         self._waiting_upserts = 0
         self._waiting_bytes = 0
         self._start_scheduled = False
-        # The last statement: how many upserts it wrote, and until when the next one may wait for as many.
-        self._last_size = 0
+        # How many upserts the next statement may wait for, and until when.
+        self._expected = 0
         self._gather_until = 0.0
 
     def submit(self, upsert: Upsert, deadline: float) -> asyncio.Future[Outcome]:
         """Queues one upsert, and returns the future of what comes of it once it is committed.
 
-        `deadline` is on the event loop's clock. The future fails with what the store says of this upsert, or with
-        DeadlineExceeded or Conflict; cancelling it withdraws the upsert unless it is being written. Raises
-        Overloaded, at once, when too much is waiting.
+        `deadline` is on the event loop's clock. The future fails with what the store says of this upsert, with
+        DeadlineExceeded as soon as the deadline passes, or with Conflict; cancelling it withdraws the upsert unless
+        it is being written. Raises Overloaded, at once, when too much is waiting.
         """
         if self._waiting_upserts >= MAX_WAITING_UPSERTS or self._waiting_bytes >= MAX_WAITING_BYTES:
             raise Overloaded("too many upserts are waiting to be written; retry")
-        waiting = _Waiting(upsert, deadline, self._loop.create_future())
+        waiting = _Waiting(upsert, self._loop.create_future())
+        waiting.expiry = self._loop.call_at(deadline, self._expire, waiting)
         self._waiting_upserts += 1
         self._waiting_bytes += upsert.size
         self._enqueue(waiting)
@@ -125,7 +126,7 @@ class SharedWriter:
         self._start_scheduled = False
         if not self._ready or not self._may_start():
             return
-        if len(self._ready) < self._last_size and self._loop.time() < self._gather_until:
+        if len(self._ready) < self._expected and self._loop.time() < self._gather_until:
             return
         statement = _Statement(self._next_group(), self._loop.time())
         self._statements.add(statement)
@@ -153,9 +154,9 @@ class SharedWriter:
             await self._write(statement.group)
         finally:
             self._statements.discard(statement)
-            self._last_size = len(statement.group)
+            self._expected = min(len(statement.group) + len(self._ready), MAX_STATEMENT_UPSERTS)
             now = self._loop.time()
-            self._gather_until = now + min(now - statement.started, MAX_GATHERING)
+            self._gather_until = now + min(4 * (now - statement.started), MAX_GATHERING)
             self._loop.call_at(self._gather_until, self._schedule_start)
             self._schedule_start()
 
@@ -184,7 +185,8 @@ class SharedWriter:
         for waiting in group:
             if waiting.outcome.done():
                 self._release(waiting)
-            elif waiting.deadline <= now:
+            elif waiting.expiry.when() <= now:
+                # The event loop was too busy to notice.
                 self._fail(waiting, DeadlineExceeded())
             else:
                 wanted.append(waiting)
@@ -234,8 +236,14 @@ class SharedWriter:
             waiting.outcome.set_exception(error)
         self._release(waiting)
 
+    def _expire(self, waiting: _Waiting) -> None:
+        if not waiting.outcome.done():
+            waiting.outcome.set_exception(DeadlineExceeded())
+            self.withdraw()
+
     def _release(self, waiting: _Waiting) -> None:
         """Forgets an upsert, and lets the next one with the same key come forward."""
+        waiting.expiry.cancel()
         self._waiting_upserts -= 1
         self._waiting_bytes -= waiting.upsert.size
         key = waiting.upsert.key

@@ -9,12 +9,17 @@ from typing import Any, LiteralString
 
 import orjson
 import psycopg
-from psycopg import AsyncConnection, AsyncRawCursor
+from psycopg import AsyncConnection, generators
+from psycopg.adapt import Transformer
+from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq.abc import PGresult
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from server.errors import Unavailable
 from server.participants.store import Contention, Refused
+from server.postgres import queries
+from server.postgres.queries import Query
 
 logger = logging.getLogger(__name__)
 
@@ -65,23 +70,23 @@ class Database:
     async def close(self) -> None:
         await self._pool.close(timeout=1.0)
 
-    async def fetch(self, query: bytes, parameters: Sequence[Any]) -> Sequence[Row]:
-        """Runs one query, with $1 and so on for its parameters, in a commit of its own, and returns its rows.
+    async def fetch(self, query: Query, *parameters: bytes) -> Sequence[Row]:
+        """Runs one query in a commit of its own, and returns its rows. Parameters are in Postgres' text format.
 
         Raises Unavailable, Contention and Refused in place of the driver's errors.
         """
         with translated_errors():
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(query, parameters, prepare=True, binary=True)
-                return await cursor.fetchall()
+            connection = await self._pool.getconn()
+            try:
+                return await _execute(connection, query, parameters)
+            finally:
+                await self._pool.putconn(connection)
 
 
 def connection_options() -> dict[str, Any]:
     """Returns what every connection of the service is opened with."""
     return {
         "autocommit": True,
-        # Sends queries as they are, where other cursors parse them for placeholders at every execution.
-        "cursor_factory": AsyncRawCursor,
         "application_name": "participants",
         "connect_timeout": CONNECT_TIMEOUT,
         "tcp_user_timeout": TCP_USER_TIMEOUT,
@@ -112,6 +117,27 @@ async def _set_up(connection: AsyncConnection) -> None:
     set_json_loads(orjson.loads, connection)
     for statement in SESSION:
         await connection.execute(statement)
+    for query in queries.ALL:
+        connection.pgconn.send_prepare(query.name, query.text)
+        await _result(connection, ExecStatus.COMMAND_OK)
+
+
+async def _execute(connection: AsyncConnection, query: Query, parameters: Sequence[bytes]) -> Sequence[Row]:
+    # What a cursor does beyond this, such as reading the query for placeholders, choosing the parameters' types and
+    # looking for a prepared statement, takes longer than all the rest, and is the same at every execution.
+    connection.pgconn.send_query_prepared(query.name, parameters, result_format=Format.BINARY)
+    result = await _result(connection, ExecStatus.TUPLES_OK)
+    transformer = Transformer(connection)
+    transformer.set_pgresult(result)
+    return transformer.load_rows(0, result.ntuples, tuple)
+
+
+async def _result(connection: AsyncConnection, expected: ExecStatus) -> PGresult:
+    result: PGresult
+    (result,) = await connection.wait(generators.execute(connection.pgconn))
+    if result.status != expected:
+        raise psycopg.errors.error_from_result(result)
+    return result
 
 
 async def _check(connection: AsyncConnection) -> None:
@@ -119,5 +145,5 @@ async def _check(connection: AsyncConnection) -> None:
     # What Postgres said in parting may come first, and the end of the stream only then.
     connection.pgconn.consume_input()
     connection.pgconn.consume_input()
-    if connection.pgconn.status != psycopg.pq.ConnStatus.OK:
+    if connection.pgconn.status != ConnStatus.OK:
         raise psycopg.OperationalError("the connection was closed")

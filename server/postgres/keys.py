@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import orjson
+
 from server.auth.keys import KeyRecord, KeyReference
 from server.errors import Unavailable
 from server.participants.store import Contention
 from server.postgres import queries
 from server.postgres.database import Database
-
-_FIND = queries.read("find_keys")
 
 
 class PostgresKeys:
@@ -21,9 +21,9 @@ class PostgresKeys:
 
     async def find(self, keys: Sequence[KeyReference]) -> Mapping[KeyReference, KeyRecord]:
         """Returns the records of those keys that exist (see KeyStore)."""
-        parameters = ([key.organization_id for key in keys], [key.key_id for key in keys])
+        wanted = [{"organization_id": key.organization_id, "key_id": key.key_id} for key in keys]
         try:
-            rows = await self._database.fetch(_FIND, parameters)
+            rows = await self._database.fetch(queries.FIND_KEYS, orjson.dumps(wanted))
         except Contention:
             # A migration holds the table.
             raise Unavailable from None

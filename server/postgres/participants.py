@@ -13,9 +13,6 @@ from server.participants.store import Contention
 from server.postgres import queries
 from server.postgres.database import Database, Row
 
-_UPSERT = queries.read("upsert")
-_GET = queries.read("get")
-
 
 class PostgresParticipants:
     """The participant store on Postgres."""
@@ -25,7 +22,7 @@ class PostgresParticipants:
 
     async def upsert(self, upserts: Sequence[Upsert]) -> Sequence[Outcome | ServiceError | None]:
         """Writes upserts with different keys in one statement (see ParticipantStore)."""
-        rows = await self._database.fetch(_UPSERT, [_encoded(upserts)])
+        rows = await self._database.fetch(queries.UPSERT, _encoded(upserts))
         outcomes: list[Outcome | ServiceError | None] = [None] * len(upserts)
         for row in rows:
             outcomes[row[0]] = _outcome(row)
@@ -34,14 +31,14 @@ class PostgresParticipants:
     async def get(self, organization_id: str, participant_id: str) -> Participant | None:
         """Reads one participant (see ParticipantStore)."""
         try:
-            rows = await self._database.fetch(_GET, [organization_id, participant_id])
+            rows = await self._database.fetch(queries.GET, organization_id.encode(), participant_id.encode())
         except Contention:
             # A migration holds the table.
             raise Unavailable from None
         return _participant(rows[0]) if rows else None
 
 
-def _encoded(upserts: Sequence[Upsert]) -> str:
+def _encoded(upserts: Sequence[Upsert]) -> bytes:
     """Returns the upserts as upsert.sql reads them. One JSON value costs far less to send than twelve arrays."""
     return orjson.dumps(
         [
@@ -62,7 +59,7 @@ def _encoded(upserts: Sequence[Upsert]) -> str:
             }
             for n, upsert in enumerate(upserts)
         ]
-    ).decode()
+    )
 
 
 def _outcome(row: Row) -> Outcome | ServiceError | None:

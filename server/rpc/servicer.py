@@ -35,7 +35,7 @@ class ParticipantServicer(ParticipantServiceServicer):
     async def GetParticipant(  # type: ignore[override]
         self, request: messages.GetParticipantRequest, call: Call
     ) -> messages.GetParticipantResponse:
-        participant = await self._participants.get(call.organization_id, request.id)
+        participant = await self._participants.get(call.organization_id, request.id, call.deadline)
         return get_response(participant)
 
     async def BatchCreateParticipants(  # type: ignore[override]

@@ -51,7 +51,7 @@ def wait_until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
 def calls_counted(deployment: Deployment) -> float:
     exposition = httpx.get(f"{deployment.service.http_url}/metrics").text
     return sum(
-        float(value) for value in re.findall(r"^participants_calls_total\{.*\} (\S+)$", exposition, re.MULTILINE)
+        float(value) for value in re.findall(r"^participants_call_seconds_count\{.*\} (\S+)$", exposition, re.MULTILINE)
     )
 
 
