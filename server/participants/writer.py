@@ -54,8 +54,8 @@ class SharedWriter:
     """Groups upserts into statements; an idle writer starts at once, a busy one gathers what arrives meanwhile.
 
     After a statement the next one starts when as many upserts wait as there were callers around, those whom that
-    statement answered and those who waited then, or when four times as long has passed as it took, within MAX_GATHERING.
-    So groups grow with the load, and a statement's fixed cost is shared by many; a lone caller never waits.
+    statement answered and those who waited then, or when four times as long has passed as it took, but MAX_GATHERING
+    at the most. So groups grow with the load, and share a statement's fixed cost; a lone caller never waits.
 
     A statement never has two upserts with one key: those with the same key wait for each other in order of arrival,
     through every retry. An upsert whose caller has gone or whose deadline has passed before its statement started
