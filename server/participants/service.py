@@ -17,6 +17,7 @@ class Participants:
     def __init__(self, store: ParticipantStore, writer: SharedWriter) -> None:
         self._store = store
         self._writer = writer
+        self._loop = asyncio.get_running_loop()
 
     async def upsert(self, upsert: Upsert, deadline: float) -> Outcome:
         """Creates or updates one participant (contract, section 2).
@@ -25,11 +26,14 @@ class Participants:
         Overloaded, DeadlineExceeded and Unavailable.
         """
         outcome = self._submit(upsert, deadline)
+        expiry = self._loop.call_at(deadline, self._expire, [outcome])
         try:
             return await outcome
         except asyncio.CancelledError:
             self._writer.withdraw()
             raise
+        finally:
+            expiry.cancel()
 
     async def upsert_all(
         self, upserts: Sequence[Upsert | ServiceError], deadline: float
@@ -40,11 +44,19 @@ class Participants:
         """
         submitted = [self._submit_or_error(upsert, deadline) for upsert in upserts]
         pending = [outcome for outcome in submitted if isinstance(outcome, asyncio.Future)]
+        expiry = self._loop.call_at(deadline, self._expire, pending)
         try:
-            await asyncio.gather(*pending, return_exceptions=True)
+            # They settle by the statement, so this waits a few times; gather would be called back for each of them.
+            for outcome in pending:
+                if not outcome.done():
+                    await asyncio.wait([outcome])
         except asyncio.CancelledError:
+            for outcome in pending:
+                outcome.cancel()
             self._writer.withdraw()
             raise
+        finally:
+            expiry.cancel()
         return [_settled(outcome) for outcome in submitted]
 
     async def get(self, organization_id: str, participant_id: str, deadline: float) -> Participant:
@@ -72,6 +84,12 @@ class Participants:
             return self._submit(upsert, deadline)
         except ServiceError as error:
             return error
+
+    def _expire(self, outcomes: Sequence[asyncio.Future[Outcome]]) -> None:
+        for outcome in outcomes:
+            if not outcome.done():
+                outcome.set_exception(DeadlineExceeded())
+        self._writer.withdraw()
 
 
 def _settled(outcome: asyncio.Future[Outcome] | ServiceError) -> Outcome | ServiceError:

@@ -18,11 +18,13 @@ MAX_STATEMENT_BYTES = 4 << 20
 # What may wait before callers are sent away: seconds of work, and a bounded amount of memory.
 MAX_WAITING_UPSERTS = 20_000
 MAX_WAITING_BYTES = 128 << 20
-# One statement at a time makes the largest groups. Only while one is stalled does the next go beside it.
+# One statement at a time makes the largest groups. Where a full group waits, a second goes beside it, so that the
+# database writes one while we read the answers of the other; and where one is stalled, so do the next.
+MAX_PARALLEL_STATEMENTS = 2
 MAX_STATEMENTS = 4
+STALLED_AFTER = 0.05
 # After a statement the next one may gather this long at the most; in seconds.
 MAX_GATHERING = 0.01
-STALLED_AFTER = 0.05
 # An upsert whose participant another transaction holds runs again after a pause, this often at the most.
 CONTENDED_PAUSE = 0.005
 MAX_CONTENDED_PAUSE = 0.1
@@ -34,8 +36,8 @@ class _Waiting:
     """An upsert, and the caller who waits for what comes of it."""
 
     upsert: Upsert
+    deadline: float
     outcome: asyncio.Future[Outcome]
-    expiry: asyncio.TimerHandle = field(init=False)
     attempts: int = 0
 
 
@@ -80,21 +82,20 @@ class SharedWriter:
     def submit(self, upsert: Upsert, deadline: float) -> asyncio.Future[Outcome]:
         """Queues one upsert, and returns the future of what comes of it once it is committed.
 
-        `deadline` is on the event loop's clock. The future fails with what the store says of this upsert, with
-        DeadlineExceeded as soon as the deadline passes, or with Conflict; cancelling it withdraws the upsert unless
-        it is being written. Raises Overloaded, at once, when too much is waiting.
+        `deadline` is on the event loop's clock, and a write does not begin after it. The future fails with what the
+        store says of this upsert, or with DeadlineExceeded or Conflict; settling it from outside withdraws the upsert
+        unless it is being written. Raises Overloaded, at once, when too much is waiting.
         """
         if self._waiting_upserts >= MAX_WAITING_UPSERTS or self._waiting_bytes >= MAX_WAITING_BYTES:
             raise Overloaded("too many upserts are waiting to be written; retry")
-        waiting = _Waiting(upsert, self._loop.create_future())
-        waiting.expiry = self._loop.call_at(deadline, self._expire, waiting)
+        waiting = _Waiting(upsert, deadline, self._loop.create_future())
         self._waiting_upserts += 1
         self._waiting_bytes += upsert.size
         self._enqueue(waiting)
         return waiting.outcome
 
     def withdraw(self) -> None:
-        """Stops the statements for which nobody waits any more; to be called after futures were cancelled."""
+        """Stops the statements for which nobody waits any more; to be called after futures were settled."""
         for statement in self._statements:
             if statement.running and all(waiting.outcome.done() for waiting in statement.group):
                 statement.task.cancel()
@@ -124,16 +125,17 @@ class SharedWriter:
 
     def _start(self) -> None:
         self._start_scheduled = False
-        if not self._ready or not self._may_start():
-            return
-        if len(self._ready) < self._expected and self._loop.time() < self._gather_until:
-            return
-        statement = _Statement(self._next_group(), self._loop.time())
-        self._statements.add(statement)
-        statement.task = self._loop.create_task(self._run(statement))
-        self._loop.call_later(STALLED_AFTER, self._schedule_start)
+        while self._ready and self._may_start():
+            if len(self._ready) < self._expected and self._loop.time() < self._gather_until:
+                return
+            statement = _Statement(self._next_group(), self._loop.time())
+            self._statements.add(statement)
+            statement.task = self._loop.create_task(self._run(statement))
+            self._loop.call_later(STALLED_AFTER, self._schedule_start)
 
     def _may_start(self) -> bool:
+        if not self._statements or len(self._ready) >= MAX_STATEMENT_UPSERTS:
+            return len(self._statements) < MAX_PARALLEL_STATEMENTS
         stalled_since = self._loop.time() - STALLED_AFTER
         return len(self._statements) < MAX_STATEMENTS and all(
             statement.started <= stalled_since for statement in self._statements
@@ -185,8 +187,7 @@ class SharedWriter:
         for waiting in group:
             if waiting.outcome.done():
                 self._release(waiting)
-            elif waiting.expiry.when() <= now:
-                # The event loop was too busy to notice.
+            elif waiting.deadline <= now:
                 self._fail(waiting, DeadlineExceeded())
             else:
                 wanted.append(waiting)
@@ -236,14 +237,8 @@ class SharedWriter:
             waiting.outcome.set_exception(error)
         self._release(waiting)
 
-    def _expire(self, waiting: _Waiting) -> None:
-        if not waiting.outcome.done():
-            waiting.outcome.set_exception(DeadlineExceeded())
-            self.withdraw()
-
     def _release(self, waiting: _Waiting) -> None:
         """Forgets an upsert, and lets the next one with the same key come forward."""
-        waiting.expiry.cancel()
         self._waiting_upserts -= 1
         self._waiting_bytes -= waiting.upsert.size
         key = waiting.upsert.key

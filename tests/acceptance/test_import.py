@@ -156,7 +156,7 @@ def test_a_key_that_is_not_accepted_is_one_line(env: dict[str, str], tmp_path: P
 
 def test_an_interrupted_import_says_how_far_it_came(env: dict[str, str], tmp_path: Path) -> None:
     prefix = uuid4()
-    file = json_lines(tmp_path / "rows.jsonl", [{"external_id": f"{prefix}-{number}"} for number in range(60_000)])
+    file = json_lines(tmp_path / "rows.jsonl", [{"external_id": f"{prefix}-{number}"} for number in range(300_000)])
     process = subprocess.Popen(
         [COMMAND, "import", file], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
