@@ -134,8 +134,9 @@ class SharedWriter:
             self._loop.call_later(STALLED_AFTER, self._schedule_start)
 
     def _may_start(self) -> bool:
-        if not self._statements or len(self._ready) >= MAX_STATEMENT_UPSERTS:
-            return len(self._statements) < MAX_PARALLEL_STATEMENTS
+        parallel = MAX_PARALLEL_STATEMENTS if len(self._ready) >= MAX_STATEMENT_UPSERTS else 1
+        if len(self._statements) < parallel:
+            return True
         stalled_since = self._loop.time() - STALLED_AFTER
         return len(self._statements) < MAX_STATEMENTS and all(
             statement.started <= stalled_since for statement in self._statements

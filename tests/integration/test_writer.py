@@ -164,6 +164,28 @@ async def test_a_stalled_statement_does_not_hold_up_others(
     assert not stalled.done()
 
 
+async def test_a_full_group_is_written_beside_the_first(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "MAX_STATEMENT_UPSERTS", 2)
+    monkeypatch.setattr(writer_module, "STALLED_AFTER", 60.0)
+    store.held = {"0"}
+    futures = [writer.submit(make(str(number)), soon()) for number in range(4)]
+    await asyncio.gather(*futures[2:])
+    assert not futures[0].done()
+    assert store.groups == [["0", "1"], ["2", "3"]]
+
+
+async def test_stalled_statements_do_not_hold_up_a_full_group(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "MAX_STATEMENT_UPSERTS", 2)
+    store.held = {"0", "2"}
+    futures = [writer.submit(make(str(number)), soon()) for number in range(6)]
+    await asyncio.gather(*futures[4:])
+    assert not any(future.done() for future in futures[:4])
+
+
 async def test_a_lone_upsert_does_not_wait_for_company_after_a_slow_statement(
     writer: SharedWriter, store: RecordingStore, make: MakeUpsert
 ) -> None:
