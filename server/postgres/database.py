@@ -82,6 +82,14 @@ class Database:
             finally:
                 await self._pool.putconn(connection)
 
+    async def read(self, query: Query, *parameters: bytes) -> Sequence[Row]:
+        """Runs one query that writes nothing, as `fetch` does, and raises Unavailable and Refused."""
+        try:
+            return await self.fetch(query, *parameters)
+        except Contention:
+            # A reader waits for a table only, which a migration holds.
+            raise Unavailable from None
+
 
 def connection_options() -> dict[str, Any]:
     """Returns what every connection of the service is opened with."""

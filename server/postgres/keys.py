@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from server.auth.keys import KeyRecord, KeyReference
-from server.errors import Unavailable
-from server.participants.store import Contention
 from server.postgres import queries
 from server.postgres.database import Database
 
@@ -22,11 +20,7 @@ class PostgresKeys:
     async def find(self, keys: Sequence[KeyReference]) -> Mapping[KeyReference, KeyRecord]:
         """Returns the records of those keys that exist (see KeyStore)."""
         wanted = [{"organization_id": key.organization_id, "key_id": key.key_id} for key in keys]
-        try:
-            rows = await self._database.fetch(queries.FIND_KEYS, orjson.dumps(wanted))
-        except Contention:
-            # A migration holds the table.
-            raise Unavailable from None
+        rows = await self._database.read(queries.FIND_KEYS, orjson.dumps(wanted))
         return {
             KeyReference(organization_id, key_id): KeyRecord(digest, expires_at, revoked)
             for organization_id, key_id, digest, expires_at, revoked in rows

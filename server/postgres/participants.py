@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import orjson
 from uuid_utils import uuid7
 
-from server.errors import FieldViolation, InvalidArgument, NotFound, ServiceError, Unavailable
+from server.errors import FieldViolation, InvalidArgument, NotFound, ServiceError
 from server.participants.model import MAX_ATTRIBUTES, Balance, Outcome, Participant, Tier, Upsert
-from server.participants.store import Contention
 from server.postgres import queries
 from server.postgres.database import Database, Row
 
@@ -30,11 +29,7 @@ class PostgresParticipants:
 
     async def get(self, organization_id: str, participant_id: str) -> Participant | None:
         """Reads one participant (see ParticipantStore)."""
-        try:
-            rows = await self._database.fetch(queries.GET, organization_id.encode(), participant_id.encode())
-        except Contention:
-            # A migration holds the table.
-            raise Unavailable from None
+        rows = await self._database.read(queries.GET, organization_id.encode(), participant_id.encode())
         return _participant(rows[0]) if rows else None
 
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import Deployment
+from tests.support.doors import EMPTY
 
 PATH = "/v1/participants"
 JSON = {"content-type": "application/json"}
@@ -94,16 +95,7 @@ class TestCreated:
         self, client: httpx.Client, external_id: str
     ) -> None:
         created = post_json(client, {"external_id": external_id}).json()
-        expected = {
-            "external_id": external_id,
-            "status": "ACTIVE",
-            "attributes": {},
-            "tags": [],
-            "program_ids": [],
-            "counters": {},
-            "balances": [],
-            "tiers": {},
-        }
+        expected = {"external_id": external_id, **EMPTY}
         assert {name: value for name, value in created.items() if name in expected} == expected
         assert set(created) - set(expected) == {"id", "created_at", "updated_at"}
 

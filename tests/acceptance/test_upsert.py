@@ -18,7 +18,7 @@ import pytest
 from participants.v1 import participant_service_pb2 as messages
 
 from tests.conftest import Deployment
-from tests.support.doors import Door, GrpcDoor, HttpDoor, Reply
+from tests.support.doors import EMPTY, Door, GrpcDoor, HttpDoor, Reply
 from tests.support.process import Service, environment
 
 Connection = psycopg.Connection[Any]
@@ -35,15 +35,6 @@ EVERYTHING = {
     "status": "SUSPENDED",
     "attributes": {"plan": "premium", "region": "us-east"},
     "tags": ["vip", "beta"],
-}
-EMPTY = {
-    "status": "ACTIVE",
-    "attributes": {},
-    "tags": [],
-    "program_ids": [],
-    "counters": {},
-    "balances": [],
-    "tiers": {},
 }
 COUNTERS = {"points": "1500", "spent": "12.50", "debt": "-3", "huge": "123456789012345678901234567890.000000001"}
 BALANCES = [

@@ -19,6 +19,17 @@ from server.errors import Code
 # The JSON of a participant as the contract has it.
 JSON_OPTIONS: dict[str, Any] = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
 
+# What the JSON of a participant of which only the external_id was given has beside the ids and the times.
+EMPTY = {
+    "status": "ACTIVE",
+    "attributes": {},
+    "tags": [],
+    "program_ids": [],
+    "counters": {},
+    "balances": [],
+    "tiers": {},
+}
+
 
 @dataclass
 class Reply:
