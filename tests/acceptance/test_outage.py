@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import grpc
 import httpx
+import psutil
 import psycopg
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -57,9 +58,13 @@ class OwnPostgres:
         self._process.wait(20)
 
     def kill(self) -> None:
-        """Kills its postmaster, as a crash of the machine does."""
+        """Kills its postmaster, as a crash of the machine does, and waits until its backends have noticed."""
+        backends = psutil.Process(self._process.pid).children(recursive=True)
         self._process.kill()
         self._process.wait(20)
+        # Until then they go on to answer.
+        _, alive = psutil.wait_procs(backends, timeout=20)
+        assert not alive
 
     def _started(self) -> subprocess.Popen[bytes]:
         with self._log.open("a") as log:
