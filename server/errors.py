@@ -131,3 +131,4 @@ class Internal(ServiceError):
 
     def __init__(self, request_id: str) -> None:
         super().__init__(f"internal error, request id {request_id}")
+        self.request_id = request_id

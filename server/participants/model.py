@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
 MAX_ATTRIBUTES = 256
@@ -75,7 +74,11 @@ class Tier:
 
 @dataclass(slots=True)
 class Participant:
-    """A participant as it was committed. A profile field that is not set is None; times are UTC."""
+    """A participant as it was committed. A profile field that is not set is None.
+
+    Times are microseconds since 1970, UTC, which is all that the database and the answers know of them: a datetime
+    would be built only to be taken apart again.
+    """
 
     id: str
     external_id: str
@@ -91,8 +94,8 @@ class Participant:
     counters: Mapping[str, str]
     balances: Sequence[Balance]
     tiers: Mapping[str, Tier]
-    created_at: datetime
-    updated_at: datetime
+    created_at: int
+    updated_at: int
 
 
 @dataclass(slots=True)

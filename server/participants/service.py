@@ -17,7 +17,6 @@ class Participants:
     def __init__(self, store: ParticipantStore, writer: SharedWriter) -> None:
         self._store = store
         self._writer = writer
-        self._loop = asyncio.get_running_loop()
 
     async def upsert(self, upsert: Upsert, deadline: float) -> Outcome:
         """Creates or updates one participant (contract, section 2).
@@ -26,14 +25,11 @@ class Participants:
         Overloaded, DeadlineExceeded and Unavailable.
         """
         outcome = self._submit(upsert, deadline)
-        expiry = self._loop.call_at(deadline, self._expire, [outcome])
         try:
             return await outcome
         except asyncio.CancelledError:
             self._writer.withdraw()
             raise
-        finally:
-            expiry.cancel()
 
     async def upsert_all(
         self, upserts: Sequence[Upsert | ServiceError], deadline: float
@@ -44,7 +40,6 @@ class Participants:
         """
         submitted = [self._submit_or_error(upsert, deadline) for upsert in upserts]
         pending = [outcome for outcome in submitted if isinstance(outcome, asyncio.Future)]
-        expiry = self._loop.call_at(deadline, self._expire, pending)
         try:
             # They settle by the statement, so this waits a few times; gather would be called back for each of them.
             for outcome in pending:
@@ -55,8 +50,6 @@ class Participants:
                 outcome.cancel()
             self._writer.withdraw()
             raise
-        finally:
-            expiry.cancel()
         return [_settled(outcome) for outcome in submitted]
 
     async def get(self, organization_id: str, participant_id: str, deadline: float) -> Participant:
@@ -85,12 +78,6 @@ class Participants:
         except ServiceError as error:
             return error
 
-    def _expire(self, outcomes: Sequence[asyncio.Future[Outcome]]) -> None:
-        for outcome in outcomes:
-            if not outcome.done():
-                outcome.set_exception(DeadlineExceeded())
-        self._writer.withdraw()
-
 
 def _settled(outcome: asyncio.Future[Outcome] | ServiceError) -> Outcome | ServiceError:
     if isinstance(outcome, ServiceError):
@@ -103,19 +90,22 @@ def _settled(outcome: asyncio.Future[Outcome] | ServiceError) -> Outcome | Servi
     raise error
 
 
-def normalized_tags(tags: Sequence[str]) -> list[str]:
+def normalized_tags(tags: Sequence[str]) -> Sequence[str]:
     """Returns the tags in lower case without repeats, the first place kept.
 
     Lower case can be longer (U+0130 becomes two code points), so a tag may be too long only now.
     """
-    lowered = [tag.lower() for tag in tags]
-    if max(map(len, lowered)) > MAX_TAG_LENGTH:
+    text = "".join(tags)
+    if text == text.lower() and len(set(tags)) == len(tags):
+        return tags
+    normalized = list(dict.fromkeys(map(str.lower, tags)))
+    if max(map(len, normalized)) > MAX_TAG_LENGTH:
         message = f"must be at most {MAX_TAG_LENGTH} characters in lower case"
         raise InvalidArgument(
             tuple(
                 FieldViolation(f"tags[{index}]", "STRING_MAX_LEN", message)
-                for index, tag in enumerate(lowered)
-                if len(tag) > MAX_TAG_LENGTH
+                for index, tag in enumerate(tags)
+                if len(tag.lower()) > MAX_TAG_LENGTH
             )
         )
-    return list(dict.fromkeys(lowered))
+    return normalized

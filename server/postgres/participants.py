@@ -58,33 +58,25 @@ def _encoded(upserts: Sequence[Upsert]) -> bytes:
 
 
 def _outcome(row: Row) -> Outcome | ServiceError | None:
-    match row[1]:
-        case None:
-            return None
-        case "unknown_program":
-            return NotFound("there is no program with this program_id", reason="PROGRAM_NOT_FOUND")
-        case "too_many_attributes":
-            return InvalidArgument(
-                (
-                    FieldViolation(
-                        "attributes",
-                        "TOO_MANY_ATTRIBUTES",
-                        f"the participant would have more than {MAX_ATTRIBUTES} attributes",
-                    ),
-                )
-            )
-        case result:
-            return Outcome(result, _participant(row[2:]))
+    outcome = row[1]
+    if outcome is None:
+        return None
+    if outcome == "unknown_program":
+        return NotFound("there is no program with this program_id", reason="PROGRAM_NOT_FOUND")
+    if outcome == "too_many_attributes":
+        message = f"the participant would have more than {MAX_ATTRIBUTES} attributes"
+        return InvalidArgument((FieldViolation("attributes", "TOO_MANY_ATTRIBUTES", message),))
+    return Outcome(outcome, _participant(row[2:]))
 
 
 def _participant(row: Row) -> Participant:
     *columns, counters, balances, tiers, created_at, updated_at = row
-    values = [
+    values = (
         *columns,
-        counters or {},
-        [Balance(*balance) for balance in balances] if balances else [],
-        {key: Tier(*tier) for key, tier in tiers.items()} if tiers else {},
+        dict(counters) if counters else {},
+        [Balance(*balance) for balance in sorted(balances)] if balances else [],
+        {key: Tier(level, rank) for key, level, rank in tiers} if tiers else {},
         created_at,
         updated_at,
-    ]
+    )
     return Participant(*values)

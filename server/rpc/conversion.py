@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from participants.v1 import participant_pb2
 from participants.v1 import participant_service_pb2 as messages
 
+from server.errors import ServiceError
 from server.participants.model import Outcome, Participant, Result, Status, Upsert
+from server.rpc.precheck import surely_valid
+from server.rpc.status import status_from_error
+from server.rpc.validation import validate
 
 _STATUS_NAMES: dict[int, str | None] = {
     participant_pb2.Participant.STATUS_UNSPECIFIED: None,
@@ -30,71 +35,101 @@ _RESULT_NUMBERS = {
 
 
 def upsert_from_request(request: messages.CreateParticipantRequest, organization_id: str) -> Upsert:
-    """Returns what a valid request asks to be written for an organization."""
-    has = request.HasField
+    """Returns what a request asks to be written for an organization. Raises InvalidArgument."""
     attributes = request.attributes
-    return Upsert(
+    upsert = Upsert(
         organization_id,
         request.external_id,
-        request.display_name if has("display_name") else None,
-        request.email if has("email") else None,
-        request.first_name if has("first_name") else None,
-        request.last_name if has("last_name") else None,
-        request.phone if has("phone") else None,
-        request.program_id if has("program_id") else None,
-        _STATUS_NAMES[request.status],
-        # dict() and items() of a protobuf map take twice as long.
+        request.display_name or _empty_or_none(request, "display_name"),
+        request.email or _empty_or_none(request, "email"),
+        request.first_name or _empty_or_none(request, "first_name"),
+        request.last_name or _empty_or_none(request, "last_name"),
+        request.phone or _empty_or_none(request, "phone"),
+        request.program_id or _empty_or_none(request, "program_id"),
+        _STATUS_NAMES.get(request.status, "unknown"),
+        # dict() and items() of a protobuf map take longer.
         {key: attributes[key] for key in attributes},
         request.tags[:],
         request.ByteSize(),
     )
+    if not surely_valid(upsert):
+        validate(request)
+    return upsert
+
+
+def _empty_or_none(request: messages.CreateParticipantRequest, field: Any) -> str | None:
+    """Returns what an empty field means: it was sent as such, or not at all."""
+    return "" if request.HasField(field) else None
 
 
 def create_response(outcome: Outcome) -> messages.CreateParticipantResponse:
     """Returns the answer to CreateParticipant."""
-    return messages.CreateParticipantResponse(
-        participant=_fields(outcome.participant), result=_RESULT_NUMBERS[outcome.result]
-    )
+    response = messages.CreateParticipantResponse(result=_RESULT_NUMBERS[outcome.result])
+    _fill(response.participant, outcome.participant)
+    return response
 
 
 def get_response(participant: Participant) -> messages.GetParticipantResponse:
     """Returns the answer to GetParticipant."""
-    return messages.GetParticipantResponse(participant=_fields(participant))
+    response = messages.GetParticipantResponse()
+    _fill(response.participant, participant)
+    return response
 
 
-def batch_item(outcome: Outcome) -> messages.BatchCreateParticipantsResponse.Item:
-    """Returns an item of the answer to BatchCreateParticipants."""
-    return messages.BatchCreateParticipantsResponse.Item(
-        participant=_fields(outcome.participant), result=_RESULT_NUMBERS[outcome.result]
-    )
+def batch_response(outcomes: Iterable[Outcome | ServiceError]) -> messages.BatchCreateParticipantsResponse:
+    """Returns the answer to BatchCreateParticipants."""
+    response = messages.BatchCreateParticipantsResponse()
+    add = response.results.add
+    for outcome in outcomes:
+        if isinstance(outcome, ServiceError):
+            add(status=status_from_error(outcome))
+        else:
+            _fill(add(result=_RESULT_NUMBERS[outcome.result]).participant, outcome.participant)
+    return response
 
 
-def _fields(participant: Participant) -> Any:
-    """Returns the fields of a Participant message; None leaves a field out, which is quicker than setting it empty.
-
-    As a dictionary, which the types of messages do not know, they are built right where they belong; a message would
-    be built first and then copied there.
-    """
-    return {
-        "id": participant.id,
-        "external_id": participant.external_id,
-        "status": _STATUS_NUMBERS[participant.status],
-        "display_name": participant.display_name,
-        "email": participant.email,
-        "first_name": participant.first_name,
-        "last_name": participant.last_name,
-        "phone": participant.phone,
-        "attributes": participant.attributes or None,
-        "tags": participant.tags or None,
-        "program_ids": participant.program_ids or None,
-        "counters": participant.counters or None,
-        "balances": [asdict(balance) for balance in participant.balances] or None,
-        "tiers": {key: asdict(tier) for key, tier in participant.tiers.items()} or None,
-        "created_at": _timestamp(participant.created_at),
-        "updated_at": _timestamp(participant.updated_at),
-    }
+def _fill(message: participant_pb2.Participant, participant: Participant) -> None:
+    """Sets the fields of an empty message, in place: one that is made by itself is copied into its response."""
+    message.id = participant.id
+    message.external_id = participant.external_id
+    message.status = _STATUS_NUMBERS[participant.status]
+    _fill_profile(message, participant)
+    # update() of a protobuf map takes longer.
+    attributes = message.attributes
+    for key, value in participant.attributes.items():
+        attributes[key] = value
+    message.tags.extend(participant.tags)
+    if participant.program_ids:
+        message.program_ids.extend(participant.program_ids)
+    if participant.counters or participant.balances or participant.tiers:
+        _fill_earned(message, participant)
+    _set_timestamp(message.created_at, participant.created_at)
+    _set_timestamp(message.updated_at, participant.updated_at)
 
 
-def _timestamp(moment: datetime) -> dict[str, int]:
-    # The fraction comes from the integer: a float of this size is not exact to the microsecond.
-    return {"seconds": int(moment.timestamp()), "nanos": moment.microsecond * 1000}
+def _fill_profile(message: participant_pb2.Participant, participant: Participant) -> None:
+    if participant.display_name is not None:
+        message.display_name = participant.display_name
+    if participant.email is not None:
+        message.email = participant.email
+    if participant.first_name is not None:
+        message.first_name = participant.first_name
+    if participant.last_name is not None:
+        message.last_name = participant.last_name
+    if participant.phone is not None:
+        message.phone = participant.phone
+
+
+def _fill_earned(message: participant_pb2.Participant, participant: Participant) -> None:
+    for key, value in participant.counters.items():
+        message.counters[key] = value
+    for balance in participant.balances:
+        message.balances.add(**asdict(balance))
+    for key, tier in participant.tiers.items():
+        message.tiers[key].level = tier.level
+        message.tiers[key].rank = tier.rank
+
+
+def _set_timestamp(message: Timestamp, microseconds: int) -> None:
+    message.seconds, fraction = divmod(microseconds, 1_000_000)
+    message.nanos = fraction * 1000

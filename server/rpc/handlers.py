@@ -13,7 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from server.errors import FieldViolation, InvalidArgument, ServiceError
+from server.errors import FieldViolation, Internal, InvalidArgument, ServiceError
 from server.rpc.pipeline import Pipeline, request_id_from
 from server.rpc.servicer import ParticipantServicer
 from server.rpc.status import MAX_VIOLATION_BYTES, status_from_error
@@ -36,18 +36,14 @@ def _handler(method: MethodDescriptor, servicer: ParticipantServicer, pipeline: 
 
     async def answer(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
         metadata = dict(context.invocation_metadata() or ())
-        request_id = request_id_from(metadata)
+        time_left = context.time_remaining()
         try:
             return await pipeline.run(
-                name,
-                call_method,
-                lambda: _decoded(parse, request),
-                metadata,
-                request_id=request_id,
-                time_left=context.time_remaining(),
+                name, call_method, lambda: _decoded(parse, request), metadata, time_left=time_left
             )
         except ServiceError as error:
             failure = error
+        request_id = failure.request_id if isinstance(failure, Internal) else request_id_from(metadata)
         await _abort(context, failure, request_id)
         raise AssertionError("abort returned")
 

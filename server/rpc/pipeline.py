@@ -1,4 +1,4 @@
-"""What every call passes through, whichever door it came by: deadline, key, decoding, rules, errors, metrics."""
+"""What every call passes through, whichever door it came by: deadline, key, decoding, errors, metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from uuid_utils import uuid4
 from server.auth.authenticator import Authenticator
 from server.errors import Internal, ServiceError
 from server.metrics import Metrics
-from server.rpc.validation import validate
 
 logger = logging.getLogger(__name__)
 
@@ -61,23 +60,22 @@ class Pipeline:
         decode: Callable[[], Message],
         metadata: Mapping[str, str | bytes],
         *,
-        request_id: str,
+        request_id: str | None = None,
         time_left: float | None,
     ) -> Message:
-        """Authenticates, then decodes and validates the request, then calls the method.
+        """Authenticates, then decodes the request, then calls the method.
 
-        `metadata` has lower-case names; `time_left` is what is left of the caller's deadline, in seconds. Nothing of
-        a request is decoded before its caller is known. The deadline is kept where a call waits, and not here: a timer
-        around every call would cost more than the rest of this method.
+        `metadata` has lower-case names; `request_id` is the one the answer has, None for one that only a failure has;
+        `time_left` is what is left of the caller's deadline, in seconds. Nothing of a request is decoded before its
+        caller is known. The deadline is kept where a call waits, and not here: a timer around every call would cost
+        more than the rest of this method.
         """
         started = time.perf_counter()
         code = "INTERNAL"
         deadline = self._loop.time() + min(DEFAULT_TIMEOUT if time_left is None else time_left, MAX_TIMEOUT)
         try:
             organization_id = await self._authenticator.authenticate(metadata, deadline)
-            request = decode()
-            validate(request)
-            response = await method(request, Call(organization_id, deadline))
+            response = await method(decode(), Call(organization_id, deadline))
         except ServiceError as error:
             code = error.code.name
             raise
@@ -85,6 +83,7 @@ class Pipeline:
             code = "CANCELLED"
             raise
         except Exception:
+            request_id = request_id or request_id_from(metadata)
             logger.exception("%s failed, request id %s", name, request_id)
             raise Internal(request_id) from None
         else:

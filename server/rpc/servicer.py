@@ -1,7 +1,7 @@
 """The ParticipantService: each method turns a message into a use case and its outcome into a message.
 
 The methods are given a `Call` in place of grpc's context, so that the gateway can call them without a socket; what
-calls them is the pipeline, which has authenticated the caller and validated the request.
+calls them is the pipeline, which has authenticated the caller.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceServicer
 
 from server.errors import ServiceError
-from server.participants.model import Outcome, Upsert
+from server.participants.model import Upsert
 from server.participants.service import Participants
-from server.rpc.conversion import batch_item, create_response, get_response, upsert_from_request
+from server.rpc.conversion import batch_response, create_response, get_response, upsert_from_request
 from server.rpc.pipeline import Call
-from server.rpc.status import status_from_error
 from server.rpc.validation import validate
 
 
@@ -35,26 +34,20 @@ class ParticipantServicer(ParticipantServiceServicer):
     async def GetParticipant(  # type: ignore[override]
         self, request: messages.GetParticipantRequest, call: Call
     ) -> messages.GetParticipantResponse:
+        validate(request)
         participant = await self._participants.get(call.organization_id, request.id, call.deadline)
         return get_response(participant)
 
     async def BatchCreateParticipants(  # type: ignore[override]
         self, request: messages.BatchCreateParticipantsRequest, call: Call
     ) -> messages.BatchCreateParticipantsResponse:
+        validate(request)
         upserts = [_upsert_or_error(item, call.organization_id) for item in request.requests]
-        outcomes = await self._participants.upsert_all(upserts, call.deadline)
-        return messages.BatchCreateParticipantsResponse(results=[_item(outcome) for outcome in outcomes])
+        return batch_response(await self._participants.upsert_all(upserts, call.deadline))
 
 
 def _upsert_or_error(request: messages.CreateParticipantRequest, organization_id: str) -> Upsert | ServiceError:
     try:
-        validate(request)
+        return upsert_from_request(request, organization_id)
     except ServiceError as error:
         return error
-    return upsert_from_request(request, organization_id)
-
-
-def _item(outcome: Outcome | ServiceError) -> messages.BatchCreateParticipantsResponse.Item:
-    if isinstance(outcome, ServiceError):
-        return messages.BatchCreateParticipantsResponse.Item(status=status_from_error(outcome))
-    return batch_item(outcome)

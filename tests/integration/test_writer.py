@@ -123,6 +123,14 @@ def soon(seconds: float = 20.0) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
+async def hold(writer: SharedWriter, store: RecordingStore, upsert: Upsert) -> asyncio.Future[Outcome]:
+    """Submits an upsert, and returns once its statement is under way, which waits there until it is released."""
+    store.held = {upsert.external_id}
+    outcome = writer.submit(upsert, soon())
+    await store.reached.wait()
+    return outcome
+
+
 def rows(conninfo: str) -> dict[str, dict[str, str]]:
     """Returns the attributes of the participants that are committed, by external_id."""
     with psycopg.connect(conninfo) as connection:
@@ -142,9 +150,7 @@ async def test_an_idle_writer_writes_what_arrives_in_one_turn_as_one_statement(
 async def test_what_arrives_while_a_statement_is_under_way_goes_into_the_next(
     writer: SharedWriter, store: RecordingStore, make: MakeUpsert
 ) -> None:
-    store.held = {"first"}
-    futures = [writer.submit(make("first"), soon())]
-    await store.reached.wait()
+    futures = [await hold(writer, store, make("first"))]
     for key in ("second", "third", "fourth"):
         futures.append(writer.submit(make(key), soon()))
         await asyncio.sleep(0)
@@ -157,9 +163,7 @@ async def test_what_arrives_while_a_statement_is_under_way_goes_into_the_next(
 async def test_a_stalled_statement_does_not_hold_up_others(
     writer: SharedWriter, store: RecordingStore, make: MakeUpsert
 ) -> None:
-    store.held = {"stalled"}
-    stalled = writer.submit(make("stalled"), soon())
-    await store.reached.wait()
+    stalled = await hold(writer, store, make("stalled"))
     assert (await writer.submit(make("other"), soon())).result == "CREATED"
     assert not stalled.done()
 
@@ -233,9 +237,7 @@ async def test_upserts_of_one_key_apply_in_order_of_arrival(
 async def test_an_upsert_that_is_withdrawn_before_its_write_began_is_not_written(
     writer: SharedWriter, store: RecordingStore, make: MakeUpsert, database: str
 ) -> None:
-    store.held = {"first"}
-    first = writer.submit(make("first"), soon())
-    await store.reached.wait()
+    first = await hold(writer, store, make("first"))
     withdrawn, behind = (writer.submit(make("withdrawn", n=n), soon()) for n in ("1", "2"))
     withdrawn.cancel()
     writer.withdraw()
@@ -292,9 +294,7 @@ async def test_a_statement_for_which_one_still_waits_goes_on(
 async def test_an_upsert_whose_deadline_passed_before_its_write_began_is_not_written(
     writer: SharedWriter, store: RecordingStore, make: MakeUpsert, database: str
 ) -> None:
-    store.held = {"first"}
-    first = writer.submit(make("first"), soon())
-    await store.reached.wait()
+    first = await hold(writer, store, make("first"))
     late = writer.submit(make("late"), soon(0.01))
     asyncio.get_running_loop().call_later(0.02, store.released.set)
     await first
@@ -302,6 +302,29 @@ async def test_an_upsert_whose_deadline_passed_before_its_write_began_is_not_wri
         await late
     assert store.groups == [["first"]]
     assert rows(database) == {"first": {}}
+
+
+@pytest.mark.usefixtures("patient")
+async def test_everyone_who_waits_is_told_at_the_own_deadline(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+) -> None:
+    held = await hold(writer, store, make("held"))
+    started = asyncio.get_running_loop().time()
+    # The earliest is neither the first nor the last to be asked for.
+    waits = {"third": 0.3, "first": 0.1, "second": 0.2}
+    told: dict[str, float] = {}
+
+    async def wait(key: str) -> None:
+        with pytest.raises(DeadlineExceeded):
+            await writer.submit(make(key), started + waits[key])
+        told[key] = asyncio.get_running_loop().time() - started
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(wait(key) for key in waits))
+    assert list(told) == ["first", "second", "third"]
+    assert all(-0.002 < told[key] - waits[key] < 0.09 for key in waits), told
+    store.released.set()
+    assert (await held).result == "CREATED"
 
 
 async def test_an_upsert_that_the_database_refuses_fails_alone(
@@ -439,15 +462,25 @@ async def test_a_full_queue_refuses_at_once_and_takes_more_when_it_has_emptied(
 async def test_closing_waits_for_the_statement_under_way(
     writer: SharedWriter, store: RecordingStore, make: MakeUpsert
 ) -> None:
-    store.held = {"key"}
-    future = writer.submit(make("key"), soon())
-    await store.reached.wait()
+    future = await hold(writer, store, make("key"))
     closing = asyncio.create_task(writer.close())
     await asyncio.sleep(0)
     assert not closing.done()
     store.released.set()
     await closing
     assert future.result().result == "CREATED"
+
+
+async def test_closing_waits_for_an_upsert_that_is_to_run_again(
+    writer: SharedWriter, make: MakeUpsert, locked: Lock
+) -> None:
+    future = writer.submit(make("locked", plan="premium"), soon())
+    closing = asyncio.create_task(writer.close())
+    await asyncio.sleep(0.2)
+    assert not closing.done()
+    locked.release()
+    await closing
+    assert future.result().result == "UPDATED"
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -16,25 +16,22 @@ SELECT
         WHERE e.organization_id = p.organization_id AND e.participant_id = p.participant_id AND e.active
         ORDER BY e.enrolled_at, e.program_id
     ) AS program_ids,
-    (
-        SELECT jsonb_object_agg(c.counter_key, c.value::text)
+    ARRAY(
+        SELECT jsonb_build_array(c.counter_key, c.value::text)
         FROM counters AS c
         WHERE c.organization_id = p.organization_id AND c.participant_id = p.participant_id
     ) AS counters,
-    (
-        SELECT jsonb_agg(
-            jsonb_build_array(b.asset_id, b.available::text, b.held::text, b.deferred::text)
-            ORDER BY b.asset_id COLLATE "C"
-        )
+    ARRAY(
+        SELECT jsonb_build_array(b.asset_id, b.available::text, b.held::text, b.deferred::text)
         FROM balances AS b
         WHERE b.organization_id = p.organization_id AND b.participant_id = p.participant_id
     ) AS balances,
-    (
-        SELECT jsonb_object_agg(t.tier_key, jsonb_build_array(t.level, t.rank))
+    ARRAY(
+        SELECT jsonb_build_array(t.tier_key, t.level, t.rank)
         FROM tiers AS t
         WHERE t.organization_id = p.organization_id AND t.participant_id = p.participant_id
     ) AS tiers,
-    p.created_at,
-    p.updated_at
+    (extract(epoch FROM p.created_at) * 1000000)::bigint AS created_at,
+    (extract(epoch FROM p.updated_at) * 1000000)::bigint AS updated_at
 FROM participants AS p
 WHERE p.organization_id = $1::uuid AND p.participant_id = $2::uuid

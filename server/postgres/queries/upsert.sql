@@ -1,6 +1,6 @@
 -- Upserts participants: one row in, one row out, whatever the number, in one round trip and one commit.
 --
--- Read, merge, compare-and-swap. `merged` reads each participant as of the statement's snapshot and computes what
+-- Read, merge, compare-and-swap. `judged` reads each participant as of the statement's snapshot and computes what
 -- it is to become; `held` locks those that change and are still the version that was read, and skips what another
 -- transaction holds; `updated` writes them; `inserted` writes those whose key is still free. Where another
 -- transaction came first the outcome is null, and the caller runs the upsert again. What would change nothing is
@@ -8,20 +8,14 @@
 -- one; inserts of the same new keys wait for each other in key order.
 --
 -- In: a JSON array, in which an absent value is null and an empty profile field clears. Keys must not repeat.
-WITH input AS MATERIALIZED (
-    SELECT *
-    FROM json_to_recordset($1::json) AS i (
-        n int, organization_id uuid, participant_id uuid, external_id text, status text, display_name text,
-        email text, first_name text, last_name text, phone text, attributes jsonb, tags text[], program_id uuid
-    )
-),
-merged AS MATERIALIZED (
+WITH judged AS MATERIALIZED (
     SELECT
         i.n,
         i.organization_id,
         i.external_id,
         i.program_id,
         p.ctid AS row_id,
+        p.ctid IS NOT NULL AS existed,
         p.revision,
         p.created_at,
         p.updated_at,
@@ -32,20 +26,35 @@ merged AS MATERIALIZED (
         nullif(coalesce(i.first_name, p.first_name), '') AS first_name,
         nullif(coalesce(i.last_name, p.last_name), '') AS last_name,
         nullif(coalesce(i.phone, p.phone), '') AS phone,
-        coalesce(p.attributes || i.attributes, p.attributes, i.attributes, '{}') AS attributes,
+        coalesce(a.merged, p.attributes, i.attributes, '{}') AS attributes,
         coalesce(i.tags, p.tags, '{}') AS tags,
         e.active AS enrollment_active,
         i.program_id IS NOT NULL AND e.active IS NOT TRUE AS enrolls,
-        i.program_id IS NOT NULL AND g.program_id IS NULL AS program_unknown,
-        coalesce(NOT p.attributes @> i.attributes, false) AS attributes_differ,
-        i.status <> p.status
+        coalesce(
+            a.differ
+            OR i.status <> p.status
             OR i.display_name <> coalesce(p.display_name, '')
             OR i.email <> coalesce(p.email, '')
             OR i.first_name <> coalesce(p.first_name, '')
             OR i.last_name <> coalesce(p.last_name, '')
             OR i.phone <> coalesce(p.phone, '')
-            OR i.tags <> p.tags AS fields_differ
-    FROM input AS i
+            OR i.tags <> p.tags
+            OR i.program_id IS NOT NULL AND e.active IS NOT TRUE,
+            false
+        ) AS differs,
+        -- The limit of the request holds for the participant as a whole: merging must not grow a row without bound.
+        -- Every attribute takes more than 8 bytes, so that only what is large must be counted.
+        CASE
+            WHEN i.program_id IS NOT NULL AND g.program_id IS NULL THEN 'unknown_program'
+            WHEN a.differ
+                AND pg_column_size(a.merged) > 256 * 8
+                AND (SELECT count(*) FROM jsonb_object_keys(a.merged)) > 256
+                THEN 'too_many_attributes'
+        END AS refusal
+    FROM json_to_recordset($1::json) AS i (
+        n int, organization_id uuid, participant_id uuid, external_id text, status text, display_name text,
+        email text, first_name text, last_name text, phone text, attributes jsonb, tags text[], program_id uuid
+    )
     -- LATERAL and LIMIT pin the plan to one index look-up a row, whatever the planner believes of the table's size.
     LEFT JOIN LATERAL (
         SELECT p.ctid, p.*
@@ -53,6 +62,11 @@ merged AS MATERIALIZED (
         WHERE p.organization_id = i.organization_id AND p.external_id = i.external_id
         LIMIT 1
     ) AS p ON true
+    -- OFFSET keeps the planner from computing these anew wherever they are used.
+    LEFT JOIN LATERAL (
+        SELECT p.attributes || i.attributes AS merged, NOT p.attributes @> i.attributes AS differ
+        OFFSET 0
+    ) AS a ON true
     LEFT JOIN LATERAL (
         SELECT e.active
         FROM enrollments AS e
@@ -68,21 +82,9 @@ merged AS MATERIALIZED (
         LIMIT 1
     ) AS g ON true
 ),
--- The limit of the request holds for the participant as a whole: merging must not grow a row without bound.
-judged AS MATERIALIZED (
-    SELECT
-        m.*,
-        m.row_id IS NOT NULL AS existed,
-        m.fields_differ IS TRUE OR m.attributes_differ OR m.enrolls AS differs,
-        CASE
-            WHEN m.program_unknown THEN 'unknown_program'
-            WHEN m.attributes_differ AND (SELECT count(*) FROM jsonb_object_keys(m.attributes)) > 256
-                THEN 'too_many_attributes'
-        END AS refusal
-    FROM merged AS m
-),
 held AS MATERIALIZED (
-    SELECT j.n
+    SELECT
+        j.n, j.row_id, j.status, j.display_name, j.email, j.first_name, j.last_name, j.phone, j.attributes, j.tags
     FROM participants AS p
     JOIN (SELECT * FROM judged WHERE existed AND differs AND refusal IS NULL) AS j
         ON p.ctid = j.row_id AND p.revision = j.revision AND p.participant_id = j.participant_id
@@ -92,19 +94,18 @@ updated AS (
     UPDATE participants AS p
     SET
         revision = p.revision + 1,
-        status = j.status,
-        display_name = j.display_name,
-        email = j.email,
-        first_name = j.first_name,
-        last_name = j.last_name,
-        phone = j.phone,
-        attributes = j.attributes,
-        tags = j.tags,
+        status = h.status,
+        display_name = h.display_name,
+        email = h.email,
+        first_name = h.first_name,
+        last_name = h.last_name,
+        phone = h.phone,
+        attributes = h.attributes,
+        tags = h.tags,
         updated_at = greatest(statement_timestamp(), p.updated_at + interval '1 microsecond')
-    FROM judged AS j
-    JOIN held ON held.n = j.n
-    WHERE p.ctid = j.row_id
-    RETURNING j.n, p.created_at, p.updated_at
+    FROM held AS h
+    WHERE p.ctid = h.row_id
+    RETURNING h.n, p.updated_at
 ),
 inserted AS (
     INSERT INTO participants (
@@ -120,19 +121,12 @@ inserted AS (
     ON CONFLICT (organization_id, external_id) DO NOTHING
     RETURNING participant_id, created_at, updated_at
 ),
-written AS MATERIALIZED (
-    SELECT j.n, j.existed, coalesce(u.created_at, i.created_at) AS created_at,
-        coalesce(u.updated_at, i.updated_at) AS updated_at
-    FROM judged AS j
-    LEFT JOIN updated AS u ON u.n = j.n
-    LEFT JOIN inserted AS i ON i.participant_id = j.participant_id
-    WHERE u.n IS NOT NULL OR i.participant_id IS NOT NULL
-),
 enrolled AS (
     INSERT INTO enrollments (organization_id, participant_id, program_id)
     SELECT j.organization_id, j.participant_id, j.program_id
-    FROM judged AS j JOIN written AS w ON w.n = j.n
+    FROM judged AS j
     WHERE j.enrolls
+        AND (j.n IN (SELECT n FROM updated) OR j.participant_id IN (SELECT participant_id FROM inserted))
     ORDER BY j.organization_id, j.participant_id
     ON CONFLICT (organization_id, participant_id, program_id) DO UPDATE SET active = true
 )
@@ -140,7 +134,8 @@ SELECT
     j.n,
     CASE
         WHEN j.refusal IS NOT NULL THEN j.refusal
-        WHEN w.n IS NOT NULL THEN CASE WHEN j.existed THEN 'UPDATED' ELSE 'CREATED' END
+        WHEN u.n IS NOT NULL THEN 'UPDATED'
+        WHEN i.participant_id IS NOT NULL THEN 'CREATED'
         WHEN j.existed AND NOT j.differs THEN 'UNCHANGED'
     END AS outcome,
     j.participant_id::text,
@@ -153,34 +148,31 @@ SELECT
     j.phone,
     j.attributes,
     j.tags,
-    CASE WHEN j.existed THEN ARRAY(
+    ARRAY(
         SELECT e.program_id::text
         FROM enrollments AS e
         WHERE e.organization_id = j.organization_id
             AND e.participant_id = j.participant_id
             AND (e.active OR e.program_id = j.program_id)
         ORDER BY e.enrolled_at, e.program_id
-    ) ELSE '{}' END
-        || CASE WHEN j.enrolls AND j.enrollment_active IS NULL THEN ARRAY[j.program_id::text] ELSE '{}' END AS program_ids,
-    CASE WHEN j.existed THEN (
-        SELECT jsonb_object_agg(c.counter_key, c.value::text)
+    ) || CASE WHEN j.enrolls AND j.enrollment_active IS NULL THEN ARRAY[j.program_id::text] END AS program_ids,
+    ARRAY(
+        SELECT jsonb_build_array(c.counter_key, c.value::text)
         FROM counters AS c
         WHERE c.organization_id = j.organization_id AND c.participant_id = j.participant_id
-    ) END AS counters,
-    CASE WHEN j.existed THEN (
-        SELECT jsonb_agg(
-            jsonb_build_array(b.asset_id, b.available::text, b.held::text, b.deferred::text)
-            ORDER BY b.asset_id COLLATE "C"
-        )
+    ) AS counters,
+    ARRAY(
+        SELECT jsonb_build_array(b.asset_id, b.available::text, b.held::text, b.deferred::text)
         FROM balances AS b
         WHERE b.organization_id = j.organization_id AND b.participant_id = j.participant_id
-    ) END AS balances,
-    CASE WHEN j.existed THEN (
-        SELECT jsonb_object_agg(t.tier_key, jsonb_build_array(t.level, t.rank))
+    ) AS balances,
+    ARRAY(
+        SELECT jsonb_build_array(t.tier_key, t.level, t.rank)
         FROM tiers AS t
         WHERE t.organization_id = j.organization_id AND t.participant_id = j.participant_id
-    ) END AS tiers,
-    coalesce(w.created_at, j.created_at) AS created_at,
-    coalesce(w.updated_at, j.updated_at) AS updated_at
+    ) AS tiers,
+    (extract(epoch FROM coalesce(i.created_at, j.created_at)) * 1000000)::bigint AS created_at,
+    (extract(epoch FROM coalesce(u.updated_at, i.updated_at, j.updated_at)) * 1000000)::bigint AS updated_at
 FROM judged AS j
-LEFT JOIN written AS w ON w.n = j.n
+LEFT JOIN updated AS u ON u.n = j.n
+LEFT JOIN inserted AS i ON i.participant_id = j.participant_id
