@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,11 @@ MAX_WAITING_BYTES = 128 << 20
 MAX_PARALLEL_STATEMENTS = 2
 MAX_STATEMENTS = 4
 STALLED_AFTER = 0.05
-# After a statement the next one may gather this long at the most; in seconds.
+# The next statement waits until this share of the callers has come. While the database writes their upserts, we answer
+# and read those of the others, which takes about as long.
+GATHERED_SHARE = 0.75
+# After a statement the next one may gather for so many times as long as it took, and this long at the most; in seconds.
+GATHERING_FACTOR = 4
 MAX_GATHERING = 0.01
 # The event loop's timers may run this much early; in seconds.
 TIMER_RESOLUTION = 0.001
@@ -59,9 +64,9 @@ class _Statement:
 class SharedWriter:
     """Groups upserts into statements; an idle writer starts at once, a busy one gathers what arrives meanwhile.
 
-    After a statement the next one starts when as many upserts wait as there were callers around, those whom that
-    statement answered and those who waited then, or when four times as long has passed as it took, but MAX_GATHERING
-    at the most. So groups grow with the load, and share a statement's fixed cost; a lone caller never waits.
+    After a statement the next one starts when GATHERED_SHARE of the callers wait who were lately around, or when
+    GATHERING_FACTOR times as long has passed as it took, but MAX_GATHERING at the most. So groups grow with the load,
+    and share a statement's fixed cost; a lone caller never waits.
 
     A statement never has two upserts with one key: those with the same key wait for each other in order of arrival,
     through every retry. An upsert whose caller has gone or whose deadline has passed before its statement started
@@ -79,6 +84,8 @@ class SharedWriter:
         self._waiting: set[_Waiting] = set()
         self._waiting_bytes = 0
         self._start_scheduled = False
+        # The most that waited or were written at the end of a statement since it was last in vain to wait for so many.
+        self._callers = 0
         # How many upserts the next statement may wait for, and until when.
         self._expected = 0
         self._gather_until = 0.0
@@ -148,11 +155,14 @@ class SharedWriter:
     def _start(self) -> None:
         self._start_scheduled = False
         while self._ready:
-            now = self._loop.time()
+            # The event loop's own clock stands still for a turn of the loop, and uvloop's counts whole milliseconds.
+            now = time.monotonic()
             start = self._earliest_start()
             if start > now:
-                self._start_timer.run_by(start)
+                self._start_timer.run_by(start + TIMER_RESOLUTION)
                 return
+            if len(self._ready) < self._expected:
+                self._callers = len(self._ready)
             statement = _Statement(self._next_group(), now)
             self._statements.add(statement)
             statement.task = self._loop.create_task(self._run(statement))
@@ -181,10 +191,15 @@ class SharedWriter:
             await self._write(statement.group)
         finally:
             self._statements.discard(statement)
-            self._expected = min(len(statement.group) + len(self._ready), MAX_STATEMENT_UPSERTS)
-            now = self._loop.time()
-            self._gather_until = now + min(4 * (now - statement.started), MAX_GATHERING)
+            self._gather(statement)
             self._schedule_start()
+
+    def _gather(self, last: _Statement) -> None:
+        """Says how many upserts the statement after this one may wait for, and until when."""
+        self._callers = max(self._callers, len(last.group) + len(self._ready))
+        self._expected = min(math.ceil(GATHERED_SHARE * self._callers), MAX_STATEMENT_UPSERTS)
+        now = time.monotonic()
+        self._gather_until = now + min(GATHERING_FACTOR * (now - last.started), MAX_GATHERING)
 
     async def _write(self, group: Sequence[_Waiting]) -> None:
         group = self._still_wanted(group)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import multiprocessing
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
@@ -188,6 +190,36 @@ async def test_stalled_statements_do_not_hold_up_a_full_group(
     futures = [writer.submit(make(str(number)), soon()) for number in range(6)]
     await asyncio.gather(*futures[4:])
     assert not any(future.done() for future in futures[:4])
+
+
+async def test_the_next_statement_waits_for_most_of_the_callers_and_not_for_the_last(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "GATHERING_FACTOR", math.inf)
+    monkeypatch.setattr(writer_module, "MAX_GATHERING", 10.0)
+    await asyncio.gather(*(writer.submit(make(str(number)), soon()) for number in range(8)))
+    for group in (2, 3):
+        futures = [writer.submit(make(str(number), group=str(group)), soon()) for number in range(5)]
+        await asyncio.sleep(0.05)
+        assert len(store.groups) == group - 1
+        futures.append(writer.submit(make("5"), soon()))
+        await asyncio.gather(*futures)
+        assert len(store.groups) == group
+        assert len(store.groups[-1]) == 6
+
+
+async def test_callers_who_have_left_are_waited_for_once(
+    writer: SharedWriter, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "GATHERING_FACTOR", math.inf)
+    monkeypatch.setattr(writer_module, "MAX_GATHERING", 0.5)
+    await asyncio.gather(*(writer.submit(make(str(number)), soon()) for number in range(8)))
+    waits = []
+    for _ in range(2):
+        started = time.monotonic()
+        await writer.submit(make("left"), soon())
+        waits.append(time.monotonic() - started)
+    assert waits[0] > 0.3 > waits[1]
 
 
 async def test_a_lone_upsert_does_not_wait_for_company_after_a_slow_statement(
