@@ -21,9 +21,8 @@ MAX_STATEMENT_BYTES = 4 << 20
 # What may wait before callers are sent away: seconds of work, and a bounded amount of memory.
 MAX_WAITING_UPSERTS = 20_000
 MAX_WAITING_BYTES = 128 << 20
-# One statement at a time makes the largest groups. Where a full group waits, a second goes beside it, so that the
-# database writes one while we read the answers of the other; and where one is stalled, so do the next.
-MAX_PARALLEL_STATEMENTS = 2
+# One statement at a time makes the largest groups. Where a full group waits, it goes beside those under way, so that the
+# database writes some while we read the answers of others; and where one is stalled, so do the next.
 MAX_STATEMENTS = 4
 STALLED_AFTER = 0.05
 # The next statement waits until this share of the callers has come. While the database writes their upserts, we answer
@@ -169,10 +168,11 @@ class SharedWriter:
 
     def _earliest_start(self) -> float:
         """Returns when the next statement may start, if nothing more arrives or ends before."""
-        full = len(self._ready) >= MAX_STATEMENT_UPSERTS
-        if len(self._statements) >= (MAX_PARALLEL_STATEMENTS if full else 1):
-            if len(self._statements) >= MAX_STATEMENTS:
-                return math.inf
+        if len(self._statements) >= MAX_STATEMENTS:
+            return math.inf
+        if len(self._ready) >= MAX_STATEMENT_UPSERTS:
+            return 0.0
+        if self._statements:
             return max(statement.started for statement in self._statements) + STALLED_AFTER
         return self._gather_until if len(self._ready) < self._expected else 0.0
 
