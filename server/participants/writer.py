@@ -21,8 +21,8 @@ MAX_STATEMENT_BYTES = 4 << 20
 # What may wait before callers are sent away: seconds of work, and a bounded amount of memory.
 MAX_WAITING_UPSERTS = 20_000
 MAX_WAITING_BYTES = 128 << 20
-# One statement at a time makes the largest groups. Where a full group waits, it goes beside those under way, so that the
-# database writes some while we read the answers of others; and where one is stalled, so do the next.
+# One statement at a time makes the largest groups. Where a full group waits, it goes beside those under way, so that
+# the database writes some while we read the answers of others; and where one is stalled, so do the next.
 MAX_STATEMENTS = 4
 STALLED_AFTER = 0.05
 # The next statement waits until this share of the callers has come. While the database writes their upserts, we answer

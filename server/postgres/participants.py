@@ -70,13 +70,25 @@ def _outcome(row: Row) -> Outcome | ServiceError | None:
 
 
 def _participant(row: Row) -> Participant:
-    *columns, counters, balances, tiers, created_at, updated_at = row
-    values = (
-        *columns,
+    (
+        participant_id, external_id, status, display_name, email, first_name, last_name, phone, attributes, tags,
+        program_ids, counters, balances, tiers, created_at, updated_at,
+    ) = row  # fmt: skip
+    return Participant(
+        participant_id,
+        external_id,
+        status,
+        display_name,
+        email,
+        first_name,
+        last_name,
+        phone,
+        orjson.loads(attributes),
+        tags,
+        program_ids,
         dict(counters) if counters else {},
         [Balance(*balance) for balance in sorted(balances)] if balances else [],
         {key: Tier(level, rank) for key, level, rank in tiers} if tiers else {},
         created_at,
         updated_at,
     )
-    return Participant(*values)

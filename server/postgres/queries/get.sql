@@ -8,7 +8,7 @@ SELECT
     p.first_name,
     p.last_name,
     p.phone,
-    p.attributes,
+    p.attributes::text,
     p.tags,
     ARRAY(
         SELECT e.program_id::text

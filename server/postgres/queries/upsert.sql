@@ -146,7 +146,7 @@ SELECT
     j.first_name,
     j.last_name,
     j.phone,
-    j.attributes,
+    j.attributes::text,
     j.tags,
     ARRAY(
         SELECT e.program_id::text
