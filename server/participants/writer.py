@@ -25,14 +25,16 @@ MAX_WAITING_BYTES = 128 << 20
 # the database writes some while we read the answers of others; and where one is stalled, so do the next.
 MAX_STATEMENTS = 4
 STALLED_AFTER = 0.05
-# The next statement waits until this share of the callers has come. While the database writes their upserts, we answer
-# and read those of the others, which takes about as long.
+# The next statement waits until this share of the callers has come: the database writes their upserts while we answer
+# and read those of the others. Between a half and all, two thirds and three quarters measured best.
 GATHERED_SHARE = 0.75
 # After a statement the next one may gather for so many times as long as it took, and this long at the most; in seconds.
 GATHERING_FACTOR = 4
 MAX_GATHERING = 0.01
 # The event loop's timers may run this much early; in seconds.
 TIMER_RESOLUTION = 0.001
+# Whose deadlines have passed is looked for no more often than this, among all who wait; in seconds.
+EXPIRY_INTERVAL = 0.01
 # An upsert whose participant another transaction holds runs again after a pause, this often at the most.
 CONTENDED_PAUSE = 0.005
 MAX_CONTENDED_PAUSE = 0.1
@@ -124,13 +126,15 @@ class SharedWriter:
     def _expire(self) -> None:
         """Tells those whose deadline has passed, and comes again for the next."""
         now = self._loop.time() + TIMER_RESOLUTION
+        following = math.inf
         for waiting in self._waiting:
             if waiting.outcome.done():
                 continue
             if waiting.deadline <= now:
                 waiting.outcome.set_exception(DeadlineExceeded())
-            else:
-                self._expiry_timer.run_by(waiting.deadline)
+            elif waiting.deadline < following:
+                following = waiting.deadline
+        self._expiry_timer.run_by(max(following, now + EXPIRY_INTERVAL))
         self.withdraw()
 
     def _enqueue(self, waiting: _Waiting) -> None:
