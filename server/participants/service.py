@@ -24,7 +24,7 @@ class Participants:
         `deadline` is on the event loop's clock. Raises InvalidArgument, NotFound for an unknown program, Conflict,
         Overloaded, DeadlineExceeded and Unavailable.
         """
-        outcome = self._submit(upsert, deadline)
+        outcome = self._submit(upsert, deadline, of_batch=False)
         try:
             return await outcome
         except asyncio.CancelledError:
@@ -63,10 +63,10 @@ class Participants:
             raise NotFound("there is no participant with this id", reason="PARTICIPANT_NOT_FOUND")
         return participant
 
-    def _submit(self, upsert: Upsert, deadline: float) -> asyncio.Future[Outcome]:
+    def _submit(self, upsert: Upsert, deadline: float, *, of_batch: bool) -> asyncio.Future[Outcome]:
         if upsert.tags:
             upsert.tags = normalized_tags(upsert.tags)
-        return self._writer.submit(upsert, deadline)
+        return self._writer.submit(upsert, deadline, of_batch=of_batch)
 
     def _submit_or_error(
         self, upsert: Upsert | ServiceError, deadline: float
@@ -74,7 +74,7 @@ class Participants:
         if isinstance(upsert, ServiceError):
             return upsert
         try:
-            return self._submit(upsert, deadline)
+            return self._submit(upsert, deadline, of_batch=True)
         except ServiceError as error:
             return error
 

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from server.errors import Conflict, DeadlineExceeded, InvalidArgument, Overloaded, ServiceError, Unavailable
+from server.participants import lane as lane_module
 from server.participants import writer as writer_module
 from server.participants.model import Outcome, Participant, Upsert
 from server.participants.store import Contention, ParticipantStore
@@ -117,7 +118,7 @@ async def writer(store: RecordingStore) -> AsyncIterator[SharedWriter]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes no statement for stalled, however long a test holds it."""
-    monkeypatch.setattr(writer_module, "STALLED_AFTER", 3600.0)
+    monkeypatch.setattr(lane_module, "STALLED_AFTER", 3600.0)
 
 
 def soon(seconds: float = 20.0) -> float:
@@ -173,8 +174,8 @@ async def test_a_stalled_statement_does_not_hold_up_others(
 async def test_a_full_group_is_written_beside_the_first(
     writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "MAX_STATEMENT_UPSERTS", 2)
-    monkeypatch.setattr(writer_module, "STALLED_AFTER", 60.0)
+    monkeypatch.setattr(lane_module, "MAX_STATEMENT_UPSERTS", 2)
+    monkeypatch.setattr(lane_module, "STALLED_AFTER", 60.0)
     store.held = {"0"}
     futures = [writer.submit(make(str(number)), soon()) for number in range(4)]
     await asyncio.gather(*futures[2:])
@@ -185,7 +186,7 @@ async def test_a_full_group_is_written_beside_the_first(
 async def test_stalled_statements_do_not_hold_up_a_full_group(
     writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "MAX_STATEMENT_UPSERTS", 2)
+    monkeypatch.setattr(lane_module, "MAX_STATEMENT_UPSERTS", 2)
     store.held = {"0", "2"}
     futures = [writer.submit(make(str(number)), soon()) for number in range(6)]
     await asyncio.gather(*futures[4:])
@@ -195,8 +196,8 @@ async def test_stalled_statements_do_not_hold_up_a_full_group(
 async def test_the_next_statement_waits_for_most_of_the_callers_and_not_for_the_last(
     writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "GATHERING_FACTOR", math.inf)
-    monkeypatch.setattr(writer_module, "MAX_GATHERING", 10.0)
+    monkeypatch.setattr(lane_module, "GATHERING_FACTOR", math.inf)
+    monkeypatch.setattr(lane_module, "MAX_GATHERING", 10.0)
     await asyncio.gather(*(writer.submit(make(str(number)), soon()) for number in range(8)))
     for group in (2, 3):
         futures = [writer.submit(make(str(number), group=str(group)), soon()) for number in range(5)]
@@ -211,8 +212,8 @@ async def test_the_next_statement_waits_for_most_of_the_callers_and_not_for_the_
 async def test_callers_who_have_left_are_waited_for_once(
     writer: SharedWriter, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "GATHERING_FACTOR", math.inf)
-    monkeypatch.setattr(writer_module, "MAX_GATHERING", 0.5)
+    monkeypatch.setattr(lane_module, "GATHERING_FACTOR", math.inf)
+    monkeypatch.setattr(lane_module, "MAX_GATHERING", 0.5)
     await asyncio.gather(*(writer.submit(make(str(number)), soon()) for number in range(8)))
     waits = []
     for _ in range(2):
@@ -220,6 +221,33 @@ async def test_callers_who_have_left_are_waited_for_once(
         await writer.submit(make("left"), soon())
         waits.append(time.monotonic() - started)
     assert waits[0] > 0.3 > waits[1]
+
+
+@pytest.mark.usefixtures("patient")
+async def test_a_call_goes_by_items_of_batches_in_a_statement_of_its_own(
+    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_module, "MAX_STATEMENT_UPSERTS", 2)
+    store.held = {"0"}
+    items = [writer.submit(make(str(number)), soon(), of_batch=True) for number in range(20)]
+    await store.reached.wait()
+    assert (await writer.submit(make("call"), soon())).result == "CREATED"
+    assert ["call"] in store.groups
+    assert not items[0].done()
+    store.released.set()
+    assert {outcome.result for outcome in await asyncio.gather(*items)} == {"CREATED"}
+
+
+async def test_upserts_of_one_key_apply_in_order_of_arrival_whether_called_or_in_batches(
+    writer: SharedWriter, make: MakeUpsert, database: str
+) -> None:
+    futures = [
+        writer.submit(make("key", n=str(number), **{str(number): ""}), soon(), of_batch=number % 2 == 0)
+        for number in range(9)
+    ]
+    outcomes = await asyncio.gather(*futures)
+    assert [outcome.participant.attributes["n"] for outcome in outcomes] == [str(number) for number in range(9)]
+    assert rows(database)["key"] == {"n": "8", **dict.fromkeys(map(str, range(9)), "")}
 
 
 async def test_a_lone_upsert_does_not_wait_for_company_after_a_slow_statement(
@@ -238,7 +266,7 @@ async def test_a_lone_upsert_does_not_wait_for_company_after_a_slow_statement(
 async def test_a_statement_takes_no_more_upserts_than_its_limit(
     writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "MAX_STATEMENT_UPSERTS", 4)
+    monkeypatch.setattr(lane_module, "MAX_STATEMENT_UPSERTS", 4)
     await asyncio.gather(*(writer.submit(make(str(number)), soon()) for number in range(10)))
     assert [len(group) for group in store.groups] == [4, 4, 2]
 
@@ -246,7 +274,7 @@ async def test_a_statement_takes_no_more_upserts_than_its_limit(
 async def test_a_statement_takes_no_more_bytes_than_its_limit(
     writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "MAX_STATEMENT_BYTES", 1000)
+    monkeypatch.setattr(lane_module, "MAX_STATEMENT_BYTES", 1000)
     await asyncio.gather(*(writer.submit(make(str(number), size=500), soon()) for number in range(5)))
     assert [len(group) for group in store.groups] == [2, 2, 1]
 
