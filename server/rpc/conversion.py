@@ -76,16 +76,14 @@ def get_response(participant: Participant) -> messages.GetParticipantResponse:
     return response
 
 
-def batch_response(outcomes: Iterable[Outcome | ServiceError]) -> messages.BatchCreateParticipantsResponse:
-    """Returns the answer to BatchCreateParticipants."""
-    response = messages.BatchCreateParticipantsResponse()
+def add_results(response: messages.BatchCreateParticipantsResponse, outcomes: Iterable[Outcome | ServiceError]) -> None:
+    """Adds results to the answer to BatchCreateParticipants."""
     add = response.results.add
     for outcome in outcomes:
         if isinstance(outcome, ServiceError):
             add(status=status_from_error(outcome))
         else:
             _fill(add(result=_RESULT_NUMBERS[outcome.result]).participant, outcome.participant)
-    return response
 
 
 def _fill(message: participant_pb2.Participant, participant: Participant) -> None:

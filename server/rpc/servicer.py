@@ -6,15 +6,24 @@ calls them is the pipeline, which has authenticated the caller.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
 from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceServicer
 
 from server.errors import ServiceError
 from server.participants.model import Upsert
 from server.participants.service import Participants
-from server.rpc.conversion import batch_response, create_response, get_response, upsert_from_request
+from server.rpc.conversion import add_results, create_response, get_response, upsert_from_request
 from server.rpc.pipeline import Call
 from server.rpc.validation import validate
+
+# A batch lets other calls have the event loop each time it has converted so many items.
+SLICE = 100
+
+T = TypeVar("T")
 
 
 class ParticipantServicer(ParticipantServiceServicer):
@@ -42,8 +51,13 @@ class ParticipantServicer(ParticipantServiceServicer):
         self, request: messages.BatchCreateParticipantsRequest, call: Call
     ) -> messages.BatchCreateParticipantsResponse:
         validate(request)
-        upserts = [_upsert_or_error(item, call.organization_id) for item in request.requests]
-        return batch_response(await self._participants.upsert_all(upserts, call.deadline))
+        upserts: list[Upsert | ServiceError] = []
+        async for items in _slices(request.requests):
+            upserts += [_upsert_or_error(item, call.organization_id) for item in items]
+        response = messages.BatchCreateParticipantsResponse()
+        async for outcomes in _slices(await self._participants.upsert_all(upserts, call.deadline)):
+            add_results(response, outcomes)
+        return response
 
 
 def _upsert_or_error(request: messages.CreateParticipantRequest, organization_id: str) -> Upsert | ServiceError:
@@ -51,3 +65,9 @@ def _upsert_or_error(request: messages.CreateParticipantRequest, organization_id
         return upsert_from_request(request, organization_id)
     except ServiceError as error:
         return error
+
+
+async def _slices(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
+    for first in range(0, len(items), SLICE):
+        yield items[first : first + SLICE]
+        await asyncio.sleep(0)

@@ -1,0 +1,44 @@
+"""The servicer's methods, where what they do is not seen from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import cast
+
+from participants.v1.participant_service_pb2 import BatchCreateParticipantsRequest, CreateParticipantRequest
+
+from server.errors import NotFound, ServiceError
+from server.participants.model import Upsert
+from server.participants.service import Participants
+from server.rpc.pipeline import Call
+from server.rpc.servicer import SLICE, ParticipantServicer
+
+
+class Refusing:
+    """A use case that refuses every upsert at once."""
+
+    async def upsert_all(self, upserts: Sequence[Upsert | ServiceError], deadline: float) -> Sequence[ServiceError]:
+        return [NotFound("there is no program with this program_id", reason="PROGRAM_NOT_FOUND") for _ in upserts]
+
+
+async def test_a_batch_lets_other_calls_have_the_event_loop() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    slices = 5
+    requests = [CreateParticipantRequest(external_id=str(number)) for number in range(slices * SLICE)]
+    servicer = ParticipantServicer(cast("Participants", Refusing()))
+    counting = asyncio.create_task(count())
+    response = await servicer.BatchCreateParticipants(
+        BatchCreateParticipantsRequest(requests=requests), Call("organization", deadline=0.0)
+    )
+    counting.cancel()
+    assert len(response.results) == slices * SLICE
+    # Once for each slice of the requests, and for each of the answers.
+    assert turns >= 2 * slices
