@@ -30,8 +30,6 @@ from server.rpc.servicer import ParticipantServicer
 
 logger = logging.getLogger(__name__)
 
-# How long calls under way may take to finish once the service is told to stop; in seconds.
-GRACE = 1.0
 # grpcio leaves six dead objects a call in cycles. With Python's threshold the collector would look for them among what
 # is in use; with a far larger one the dead fill the processor's caches, and each collection is a pause.
 GARBAGE_THRESHOLD = 5_000
@@ -86,8 +84,8 @@ async def service(settings: Settings, conninfo: str, fixed_organization_id: str 
         servicer = ParticipantServicer(Participants(store, writer))
 
         share_ports = settings.workers > 1
-        grpc_server = rpc.grpc_server(servicer, pipeline, health, reflect=settings.reflection, share_port=share_ports)
-        grpc_address = rpc.listen(grpc_server, settings.grpc_address, share_port=share_ports)
+        grpc_servers = rpc.grpc_servers(servicer, pipeline, health, reflect=settings.reflection)
+        grpc_address = rpc.listen(grpc_servers, settings.grpc_address, share_port=share_ports)
         http_address = None
         if settings.http_address is not None:
             gateway = Gateway(rpc.SERVICE, servicer, pipeline, health, metrics)
@@ -97,8 +95,7 @@ async def service(settings: Settings, conninfo: str, fixed_organization_id: str 
         await stack.enter_async_context(_background(authenticator.refresh_forever()))
         await health.check()
         await stack.enter_async_context(_background(health.watch_forever()))
-        await grpc_server.start()
-        stack.push_async_callback(grpc_server.stop, GRACE)
+        await stack.enter_async_context(rpc.serving(grpc_servers))
         stack.push_async_callback(health.drain)
         yield Listening(grpc_address, http_address)
 
