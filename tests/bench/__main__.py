@@ -15,7 +15,7 @@ from tests.bench.measure import Slot
 from tests.bench.progress import progress
 from tests.bench.report import Results, as_json, as_text
 
-ROUNDS, SLOT = 5, Slot(warm_up=1.0, seconds=3.0)
+ROUNDS, SLOT = 5, Slot(warm_up=1.0, seconds=2.7)
 # To see that everything works; the figures mean little.
 QUICK_ROUNDS, QUICK_SLOT = 1, Slot(warm_up=1.0, seconds=2.0)
 DIRECTORY = Path(__file__).parent

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from server.rpc.listener import SERVERS
 from tests.bench.callers import Target
 from tests.bench.contenders import pgbench
 from tests.bench.contenders.envoy import envoy
@@ -103,7 +104,8 @@ def contenders(database: Database, generator: LoadGenerator) -> Iterator[list[Co
     """Starts all contenders. Those that are not measured are idle."""
     field = Field(database, generator)
     with ExitStack() as stack:
-        nothing = stack.enter_context(running("tests.bench.contenders.nothing"))
+        nothing = stack.enter_context(running("tests.bench.contenders.nothing", "1"))
+        nothing_shared = stack.enter_context(running("tests.bench.contenders.nothing", str(SERVERS)))
         one_statement = stack.enter_context(running("tests.bench.contenders.one_statement", database.conninfo))
         fastapi = stack.enter_context(running("tests.bench.contenders.fastapi_asyncpg", database.conninfo))
         ours, gateway = stack.enter_context(service(database))
@@ -111,6 +113,12 @@ def contenders(database: Database, generator: LoadGenerator) -> Iterator[list[Co
         transcoder = stack.enter_context(envoy(ours, directory))
         yield [
             Contender("nothing", "gRPC: grpcio, doing nothing", CALLERS, field.called("grpc", nothing)),
+            Contender(
+                "nothing_shared",
+                f"gRPC: the same, {SERVERS} servers on a port",
+                CALLERS,
+                field.called("grpc", nothing_shared),
+            ),
             Contender("ours", "gRPC: this service", CALLERS, field.writing(field.called("grpc", ours))),
             Contender(
                 "one_statement",

@@ -1,8 +1,12 @@
 """A servicer on grpcio that does nothing but parse the request and answer with a filled participant: what a call
-costs before any work is done."""
+costs before any work is done.
+
+It is on one server, as one writes it, or on as many as it is told, which share a port.
+"""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import grpc
@@ -38,9 +42,9 @@ class Servicer(ParticipantServiceServicer):
         return ANSWER
 
 
-async def main() -> None:
-    await serve_grpc(Servicer())  # type: ignore[abstract]  # nobody calls the other methods
+async def main(servers: int) -> None:
+    await serve_grpc(Servicer(), servers)  # type: ignore[abstract]  # nobody calls the other methods
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(main(int(sys.argv[1])))

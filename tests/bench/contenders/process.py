@@ -51,14 +51,19 @@ def stop(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-async def serve_grpc(servicer: ParticipantServiceServicer) -> None:
-    """Serves a servicer on a port that the system chooses, until SIGTERM."""
-    server = grpc.aio.server()
-    add_ParticipantServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+async def serve_grpc(servicer: ParticipantServiceServicer, servers: int = 1) -> None:
+    """Serves a servicer on a port that the system chooses, until SIGTERM; with several servers, they share the port."""
+    started = []
+    port = 0
+    for _ in range(servers):
+        server = grpc.aio.server(options=[("grpc.so_reuseport", int(servers > 1))])
+        add_ParticipantServiceServicer_to_server(servicer, server)
+        port = server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        started.append(server)
     print(f"127.0.0.1:{port}", flush=True)
     told_to_stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_stop.set)
     await told_to_stop.wait()
-    await server.stop(grace=None)
+    for server in started:
+        await server.stop(grace=None)
