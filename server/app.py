@@ -12,21 +12,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from server.api.call import Interceptor
+from server.api.servicer import SERVICE, ParticipantServicer
 from server.auth.authenticator import Authenticator
 from server.config import Address, Settings
-from server.gateway import listener as http
+from server.gateway import server as http
 from server.gateway.application import Gateway
-from server.metrics import Metrics
+from server.operations.health import Health
+from server.operations.metrics import Metrics
 from server.participants.service import Participants
-from server.participants.writer import SharedWriter
 from server.postgres.database import Database
 from server.postgres.keys import PostgresKeys
 from server.postgres.participants import PostgresParticipants
 from server.postgres.probe import Probe
-from server.rpc import listener as rpc
-from server.rpc.health import Health
-from server.rpc.pipeline import Pipeline
-from server.rpc.servicer import ParticipantServicer
+from server.rpc import server as rpc
+from server.writes.group_commit import GroupCommit
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ async def service(settings: Settings, conninfo: str, fixed_organization_id: str 
         stack.push_async_callback(database.close)
         await database.open()
         store = PostgresParticipants(database)
-        writer = SharedWriter(store)
+        writer = GroupCommit(store)
         stack.push_async_callback(writer.close)
         authenticator = Authenticator(
             PostgresKeys(database), fixed_key=settings.api_key, fixed_organization_id=fixed_organization_id
@@ -80,15 +80,15 @@ async def service(settings: Settings, conninfo: str, fixed_organization_id: str 
         stack.push_async_callback(probe.close)
         health = Health(probe.is_up)
         metrics = Metrics()
-        pipeline = Pipeline(authenticator, metrics)
+        interceptor = Interceptor(authenticator, metrics)
         servicer = ParticipantServicer(Participants(store, writer))
 
         share_ports = settings.workers > 1
-        grpc_servers = rpc.grpc_servers(servicer, pipeline, health, reflect=settings.reflection)
+        grpc_servers = rpc.grpc_servers(servicer, interceptor, health, reflect=settings.reflection)
         grpc_address = rpc.listen(grpc_servers, settings.grpc_address, share_port=share_ports)
         http_address = None
         if settings.http_address is not None:
-            gateway = Gateway(rpc.SERVICE, servicer, pipeline, health, metrics)
+            gateway = Gateway(SERVICE, servicer, interceptor, health, metrics)
             http_address = await stack.enter_async_context(
                 http.serving(gateway, settings.http_address, share_port=share_ports)
             )

@@ -19,8 +19,8 @@ import uvloop
 from server import app
 from server.app import Listening
 from server.config import Address, ConfigurationError, Settings
-from server.logs import set_up_logs
-from server.ports import address_of, bound
+from server.operations.logs import set_up_logs
+from server.sockets import address_of, bound
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 from server.postgres import administration
 from server.postgres.embedded import embedded_postgres
 from server.postgres.migrations import migrate
-from tests.support.doors import Door, GrpcDoor, HttpDoor
+from tests.support.clients import Client, GrpcClient, HttpClient
 from tests.support.process import Service, environment
 
 # Test processes that share a Postgres must not share a database.
@@ -129,10 +129,12 @@ def deployment(new_database: Callable[[], AbstractContextManager[str]]) -> Itera
 
 
 @pytest.fixture(scope="module", params=["grpc", "http"])
-def door(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[Door]:
+def client(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[Client]:
     """Each way into the shared service, with the key of `deployment.tenant`."""
     service, key = deployment.service, deployment.tenant.key
-    opened: Door = GrpcDoor(service.grpc_address, key) if request.param == "grpc" else HttpDoor(service.http_url, key)
+    opened: Client = (
+        GrpcClient(service.grpc_address, key) if request.param == "grpc" else HttpClient(service.http_url, key)
+    )
     yield opened
     opened.close()
 

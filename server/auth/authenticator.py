@@ -58,14 +58,13 @@ class Authenticator:
         self._fixed_digest = digest(fixed_key) if fixed_key else None
         self._fixed_organization_id = fixed_organization_id
 
-    async def authenticate(self, metadata: Mapping[str, str | bytes], deadline: float) -> str:
-        """Returns the id of the caller's organization.
+    async def authenticate(self, key: str | None, deadline: float) -> str:
+        """Returns the id of the organization that the key belongs to.
 
-        `metadata` has lower-case names, `deadline` is on the event loop's clock. Raises Unauthenticated, with one
-        message whatever the cause, and, when the key is not known yet and the database does not tell, Unavailable or
-        DeadlineExceeded.
+        `key` is None where the caller presents none, `deadline` is on the event loop's clock. Raises Unauthenticated,
+        with one message whatever the cause, and, when the key is not known yet and the database does not tell,
+        Unavailable or DeadlineExceeded.
         """
-        key = _presented(metadata)
         if key is None:
             raise Unauthenticated
         presented = digest(key)
@@ -117,18 +116,6 @@ class Authenticator:
             if record is not None:
                 known.record, known.looked_up = record, asked
         self._known = {presented: known for presented, known in self._known.items() if known.looked_up >= asked}
-
-
-def _presented(metadata: Mapping[str, str | bytes]) -> str | None:
-    key = metadata.get("x-api-key")
-    if key is None:
-        authorization = metadata.get("authorization")
-        if not isinstance(authorization, str):
-            return None
-        scheme, _, key = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-    return key.strip() if isinstance(key, str) else None
 
 
 def _is_valid(record: KeyRecord) -> bool:

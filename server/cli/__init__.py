@@ -10,15 +10,15 @@ import click
 import psycopg
 
 from server.config import ConfigurationError
-from server.logs import set_up_logs
+from server.operations.logs import set_up_logs
 
 # A command is imported when it is used: a health probe needs none of what serves.
 COMMANDS = {
     "serve": "server.cli.serve:serve",
-    "migrate": "server.cli.schema:migrate",
+    "migrate": "server.cli.migrate:migrate",
     "keys": "server.cli.keys:keys",
     "programs": "server.cli.programs:programs",
-    "import": "server.cli.imports:import_file",
+    "import": "server.cli.bulk_import:import_file",
     "health": "server.cli.health:health",
 }
 

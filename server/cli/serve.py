@@ -9,7 +9,7 @@ import click
 import psycopg
 import uvloop
 
-from server import app, development
+from server import app, quickstart
 from server.app import Listening
 from server.cli.database import database
 from server.config import MAX_WORKERS, Settings, read_settings
@@ -25,14 +25,14 @@ def serve(workers: int | None) -> None:
     if workers is not None:
         settings = replace(settings, workers=workers)
     with database(settings) as conninfo:
-        key = development.prepare(conninfo, settings.data_directory) if settings.database_url is None else None
+        key = quickstart.prepare(conninfo, settings.data_directory) if settings.database_url is None else None
         organization_id = _fixed_organization(settings, conninfo)
 
         def ready(listening: Listening) -> None:
             http = f" and HTTP on {listening.http}" if listening.http else ""
             click.echo(f"serving gRPC on {listening.grpc}{http}")
             if key is not None:
-                calls = development.first_calls(key, listening.grpc, listening.http)
+                calls = quickstart.first_calls(key, listening.grpc, listening.http)
                 click.echo(f"\nTry it in another terminal:\n\n{calls}\n")
 
         if settings.workers > 1:
@@ -45,4 +45,4 @@ def _fixed_organization(settings: Settings, conninfo: str) -> str | None:
     if settings.api_key is None:
         return None
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        return ensure_organization(connection, development.ORGANIZATION)
+        return ensure_organization(connection, quickstart.ORGANIZATION)

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from server.api.call import Interceptor, request_id_from
 from server.errors import ServiceError
 from server.gateway.endpoint import Endpoint
 from server.gateway.http import Answer, Disconnected, HttpError, Receive, Scope, Send, answer_from_error
 from server.gateway.routes import Routes
-from server.metrics import Metrics
-from server.rpc.health import Health
-from server.rpc.pipeline import Pipeline, request_id_from
+from server.operations.health import Health
+from server.operations.metrics import Metrics
 
 
 class Gateway:
     """Answers HTTP callers as the servicer answers gRPC's, and `/livez`, `/readyz` and `/metrics`."""
 
     def __init__(
-        self, service: ServiceDescriptor, servicer: object, pipeline: Pipeline, health: Health, metrics: Metrics
+        self, service: ServiceDescriptor, servicer: object, interceptor: Interceptor, health: Health, metrics: Metrics
     ) -> None:
         self._routes = Routes(service)
         self._endpoints = {
-            route.rpc: Endpoint(route, getattr(servicer, route.rpc), pipeline, self._routes.template("GetParticipant"))
+            route.rpc: Endpoint(
+                route, getattr(servicer, route.rpc), interceptor, self._routes.template("GetParticipant")
+            )
             for route in self._routes
         }
         self._health = health

@@ -1,4 +1,4 @@
-"""One RPC behind HTTP: JSON in, through the pipeline, JSON out."""
+"""One RPC behind HTTP: JSON in, through the interceptor, JSON out."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from participants.v1.participant_service_pb2 import CreateParticipantResponse
 
+from server.api.call import Interceptor, Method
 from server.errors import FieldViolation, InvalidArgument
 from server.gateway.decoding import MessageDecoder
 from server.gateway.encoding import MessageEncoder
 from server.gateway.http import Answer, Receive, cancelled_when_caller_goes, check_content_type, read_body
 from server.gateway.routes import Route
-from server.rpc.pipeline import Method, Pipeline
 
 
 class Endpoint:
     """Answers the requests of one route. `location` is the path template under which what is created can be read."""
 
-    def __init__(self, route: Route, method: Method, pipeline: Pipeline, location: str) -> None:
+    def __init__(self, route: Route, method: Method, interceptor: Interceptor, location: str) -> None:
         self._route = route
         self._method = method
-        self._pipeline = pipeline
+        self._pipeline = interceptor
         self._location = location
         self._decoder = MessageDecoder(route.request)
         self._encoder = MessageEncoder(_content(route))

@@ -99,7 +99,7 @@ class Participant:
 
 
 @dataclass(slots=True)
-class Outcome:
+class UpsertResult:
     """What an upsert did, and the participant as it was committed."""
 
     result: str

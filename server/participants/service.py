@@ -6,19 +6,18 @@ import asyncio
 from collections.abc import Sequence
 
 from server.errors import DeadlineExceeded, FieldViolation, InvalidArgument, NotFound, ServiceError
-from server.participants.model import MAX_TAG_LENGTH, Outcome, Participant, Upsert
-from server.participants.store import ParticipantStore
-from server.participants.writer import SharedWriter
+from server.participants.model import MAX_TAG_LENGTH, Participant, Upsert, UpsertResult
+from server.participants.repository import ParticipantRepository, UpsertWriter
 
 
 class Participants:
     """Upserts and reads the participants of all organizations."""
 
-    def __init__(self, store: ParticipantStore, writer: SharedWriter) -> None:
+    def __init__(self, store: ParticipantRepository, writer: UpsertWriter) -> None:
         self._store = store
         self._writer = writer
 
-    async def upsert(self, upsert: Upsert, deadline: float) -> Outcome:
+    async def upsert(self, upsert: Upsert, deadline: float) -> UpsertResult:
         """Creates or updates one participant (contract, section 2).
 
         `deadline` is on the event loop's clock. Raises InvalidArgument, NotFound for an unknown program, Conflict,
@@ -33,7 +32,7 @@ class Participants:
 
     async def upsert_all(
         self, upserts: Sequence[Upsert | ServiceError], deadline: float
-    ) -> Sequence[Outcome | ServiceError]:
+    ) -> Sequence[UpsertResult | ServiceError]:
         """Upserts each on its own, and returns in order what came of each: an outcome, or what `upsert` would raise.
 
         What is an error already stays that error. Upserts of the same participant apply in order.
@@ -63,14 +62,14 @@ class Participants:
             raise NotFound("there is no participant with this id", reason="PARTICIPANT_NOT_FOUND")
         return participant
 
-    def _submit(self, upsert: Upsert, deadline: float, *, of_batch: bool) -> asyncio.Future[Outcome]:
+    def _submit(self, upsert: Upsert, deadline: float, *, of_batch: bool) -> asyncio.Future[UpsertResult]:
         if upsert.tags:
             upsert.tags = normalized_tags(upsert.tags)
         return self._writer.submit(upsert, deadline, of_batch=of_batch)
 
     def _submit_or_error(
         self, upsert: Upsert | ServiceError, deadline: float
-    ) -> asyncio.Future[Outcome] | ServiceError:
+    ) -> asyncio.Future[UpsertResult] | ServiceError:
         if isinstance(upsert, ServiceError):
             return upsert
         try:
@@ -79,7 +78,7 @@ class Participants:
             return error
 
 
-def _settled(outcome: asyncio.Future[Outcome] | ServiceError) -> Outcome | ServiceError:
+def _settled(outcome: asyncio.Future[UpsertResult] | ServiceError) -> UpsertResult | ServiceError:
     if isinstance(outcome, ServiceError):
         return outcome
     error = outcome.exception()

@@ -17,7 +17,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from server.errors import Unavailable
-from server.participants.store import Contention, Refused
+from server.participants.repository import Contention, Refused
 from server.postgres import queries
 from server.postgres.queries import Query
 

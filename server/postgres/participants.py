@@ -8,7 +8,7 @@ import orjson
 from uuid_utils import uuid7
 
 from server.errors import FieldViolation, InvalidArgument, NotFound, ServiceError
-from server.participants.model import MAX_ATTRIBUTES, Balance, Outcome, Participant, Tier, Upsert
+from server.participants.model import MAX_ATTRIBUTES, Balance, Participant, Tier, Upsert, UpsertResult
 from server.postgres import queries
 from server.postgres.database import Database, Row
 
@@ -19,16 +19,16 @@ class PostgresParticipants:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def upsert(self, upserts: Sequence[Upsert]) -> Sequence[Outcome | ServiceError | None]:
-        """Writes upserts with different keys in one statement (see ParticipantStore)."""
+    async def upsert(self, upserts: Sequence[Upsert]) -> Sequence[UpsertResult | ServiceError | None]:
+        """Writes upserts with different keys in one statement (see ParticipantRepository)."""
         rows = await self._database.fetch(queries.UPSERT, _encoded(upserts))
-        outcomes: list[Outcome | ServiceError | None] = [None] * len(upserts)
+        outcomes: list[UpsertResult | ServiceError | None] = [None] * len(upserts)
         for row in rows:
             outcomes[row[0]] = _outcome(row)
         return outcomes
 
     async def get(self, organization_id: str, participant_id: str) -> Participant | None:
-        """Reads one participant (see ParticipantStore)."""
+        """Reads one participant (see ParticipantRepository)."""
         rows = await self._database.read(queries.GET, organization_id.encode(), participant_id.encode())
         return _participant(rows[0]) if rows else None
 
@@ -57,7 +57,7 @@ def _encoded(upserts: Sequence[Upsert]) -> bytes:
     )
 
 
-def _outcome(row: Row) -> Outcome | ServiceError | None:
+def _outcome(row: Row) -> UpsertResult | ServiceError | None:
     outcome = row[1]
     if outcome is None:
         return None
@@ -66,7 +66,7 @@ def _outcome(row: Row) -> Outcome | ServiceError | None:
     if outcome == "too_many_attributes":
         message = f"the participant would have more than {MAX_ATTRIBUTES} attributes"
         return InvalidArgument((FieldViolation("attributes", "TOO_MANY_ATTRIBUTES", message),))
-    return Outcome(outcome, _participant(row[2:]))
+    return UpsertResult(outcome, _participant(row[2:]))
 
 
 def _participant(row: Row) -> Participant:

@@ -1,4 +1,4 @@
-"""The handlers that grpcio calls: each leads the calls of one RPC through the pipeline.
+"""The handlers that grpcio calls: each leads the calls of one RPC through the interceptor.
 
 They are made once, where an interceptor would be run anew for every call.
 """
@@ -13,23 +13,23 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from server.api.call import Interceptor, request_id_from
+from server.api.servicer import ParticipantServicer
+from server.api.status import MAX_VIOLATION_BYTES, status_from_error
 from server.errors import FieldViolation, Internal, InvalidArgument, ServiceError
-from server.rpc.pipeline import Pipeline, request_id_from
-from server.rpc.servicer import ParticipantServicer
-from server.rpc.status import MAX_VIOLATION_BYTES, status_from_error
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def service_handlers(
-    service: ServiceDescriptor, servicer: ParticipantServicer, pipeline: Pipeline
+    service: ServiceDescriptor, servicer: ParticipantServicer, interceptor: Interceptor
 ) -> grpc.GenericRpcHandler:
     """Returns the handlers of all RPCs of a service."""
-    handlers = {method.name: _handler(method, servicer, pipeline) for method in service.methods}
+    handlers = {method.name: _handler(method, servicer, interceptor) for method in service.methods}
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
-def _handler(method: MethodDescriptor, servicer: ParticipantServicer, pipeline: Pipeline) -> Any:
+def _handler(method: MethodDescriptor, servicer: ParticipantServicer, interceptor: Interceptor) -> Any:
     name = method.name
     call_method = getattr(servicer, name)
     parse = GetMessageClass(method.input_type).FromString
@@ -38,7 +38,7 @@ def _handler(method: MethodDescriptor, servicer: ParticipantServicer, pipeline: 
         metadata = dict(context.invocation_metadata() or ())
         time_left = context.time_remaining()
         try:
-            return await pipeline.run(
+            return await interceptor.run(
                 name, call_method, lambda: _decoded(parse, request), metadata, time_left=time_left
             )
         except ServiceError as error:

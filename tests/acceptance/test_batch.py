@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import Deployment
-from tests.support.doors import Door, GrpcDoor
+from tests.support.clients import Client, GrpcClient
 
 ABSENT_PROGRAM = "00000000-0000-4000-8000-000000000000"
 BAD_REQUESTS: dict[str, dict[str, Any]] = {
@@ -22,19 +22,21 @@ BAD_REQUESTS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_results_come_in_request_order(door: Door, deployment: Deployment, external_id: str) -> None:
-    door.create({"external_id": f"{external_id}-2", "first_name": "Jane"})
-    door.create({"external_id": f"{external_id}-4", "first_name": "Jane"})
+def test_results_come_in_request_order(client: Client, deployment: Deployment, external_id: str) -> None:
+    client.create({"external_id": f"{external_id}-2", "first_name": "Jane"})
+    client.create({"external_id": f"{external_id}-4", "first_name": "Jane"})
     requests = [{"external_id": f"{external_id}-{number}", "first_name": f"Ann {number}"} for number in range(6)]
     requests[4]["first_name"] = "Jane"
-    reply = door.create_batch(requests)
+    reply = client.create_batch(requests)
     assert [item.result for item in reply.items] == ["CREATED", "CREATED", "UPDATED", "CREATED", "UNCHANGED", "CREATED"]
     assert [(item.participant["external_id"], item.participant["first_name"]) for item in reply.items] == [
         (request["external_id"], request["first_name"]) for request in requests
     ]
 
 
-def test_every_item_is_answered_with_what_was_committed(door: Door, deployment: Deployment, external_id: str) -> None:
+def test_every_item_is_answered_with_what_was_committed(
+    client: Client, deployment: Deployment, external_id: str
+) -> None:
     request = {
         "external_id": external_id,
         "email": "jane@example.com",
@@ -43,40 +45,44 @@ def test_every_item_is_answered_with_what_was_committed(door: Door, deployment: 
         "tags": ["VIP", "vip"],
         "program_id": deployment.tenant.program_id,
     }
-    first, second = door.create_batch([request, {"external_id": f"{external_id}-2"}]).items
-    assert first.participant == door.get(first.participant["id"]).participant
-    assert second.participant == door.get(second.participant["id"]).participant
+    first, second = client.create_batch([request, {"external_id": f"{external_id}-2"}]).items
+    assert first.participant == client.get(first.participant["id"]).participant
+    assert second.participant == client.get(second.participant["id"]).participant
     assert first.participant["tags"] == ["vip"]
 
 
 @pytest.mark.parametrize("bad", BAD_REQUESTS.values(), ids=BAD_REQUESTS)
-def test_a_bad_item_gets_the_status_it_would_have_got_alone(door: Door, external_id: str, bad: dict[str, Any]) -> None:
+def test_a_bad_item_gets_the_status_it_would_have_got_alone(
+    client: Client, external_id: str, bad: dict[str, Any]
+) -> None:
     requests = [{"external_id": f"{external_id}-1"}, bad, {"external_id": f"{external_id}-2"}]
-    before, item, after = door.create_batch(requests).items
+    before, item, after = client.create_batch(requests).items
     assert (before.result, after.result) == ("CREATED", "CREATED")
-    alone = door.create(bad)
+    alone = client.create(bad)
     assert alone.code in {"INVALID_ARGUMENT", "NOT_FOUND"}
     assert (item.code, item.message, item.violations) == (alone.code, alone.message, alone.violations)
     assert (item.domain, item.participant) == ("participants.v1", {})
-    if door.name == "grpc":
+    if client.name == "grpc":
         assert item == alone
 
 
-def test_nothing_of_a_bad_item_is_written(door: Door, external_id: str) -> None:
-    created = door.create({"external_id": external_id}).participant
-    [item] = door.create_batch([{"external_id": external_id, "first_name": "Jane", "program_id": ABSENT_PROGRAM}]).items
+def test_nothing_of_a_bad_item_is_written(client: Client, external_id: str) -> None:
+    created = client.create({"external_id": external_id}).participant
+    [item] = client.create_batch(
+        [{"external_id": external_id, "first_name": "Jane", "program_id": ABSENT_PROGRAM}]
+    ).items
     assert (item.code, item.reason) == ("NOT_FOUND", "PROGRAM_NOT_FOUND")
-    assert door.get(created["id"]).participant == created
+    assert client.get(created["id"]).participant == created
 
 
-def test_only_bad_items_are_all_answered(door: Door) -> None:
-    reply = door.create_batch(list(BAD_REQUESTS.values()))
+def test_only_bad_items_are_all_answered(client: Client) -> None:
+    reply = client.create_batch(list(BAD_REQUESTS.values()))
     assert [item.code == "OK" for item in reply.items] == [False] * len(BAD_REQUESTS)
 
 
-def test_items_with_one_key_apply_in_order(door: Door, external_id: str) -> None:
+def test_items_with_one_key_apply_in_order(client: Client, external_id: str) -> None:
     other = f"{external_id}-other"
-    items = door.create_batch(
+    items = client.create_batch(
         [
             {"external_id": external_id, "first_name": "1", "attributes": {"a": "1", "b": "1"}},
             {"external_id": other, "first_name": "1"},
@@ -94,59 +100,59 @@ def test_items_with_one_key_apply_in_order(door: Door, external_id: str) -> None
     last = items[6].participant
     assert (last["first_name"], last["last_name"]) == ("2", "4")
     assert (last["attributes"], last["tags"]) == ({"a": "1", "b": "2"}, ["x"])
-    assert door.get(last["id"]).participant == last
+    assert client.get(last["id"]).participant == last
 
 
-def test_the_same_item_a_hundred_times_is_one_participant(door: Door, external_id: str) -> None:
-    items = door.create_batch([{"external_id": external_id}] * 100).items
+def test_the_same_item_a_hundred_times_is_one_participant(client: Client, external_id: str) -> None:
+    items = client.create_batch([{"external_id": external_id}] * 100).items
     assert [item.result for item in items] == ["CREATED"] + ["UNCHANGED"] * 99
     assert len({item.participant["id"] for item in items}) == 1
 
 
-def test_a_thousand_items_are_taken(door: Door, external_id: str) -> None:
+def test_a_thousand_items_are_taken(client: Client, external_id: str) -> None:
     requests = [{"external_id": f"{external_id}-{number}"} for number in range(1000)]
-    first, second = door.create_batch(requests), door.create_batch(requests)
+    first, second = client.create_batch(requests), client.create_batch(requests)
     assert [item.result for item in first.items] == ["CREATED"] * 1000
     assert [item.result for item in second.items] == ["UNCHANGED"] * 1000
     assert [item.participant["external_id"] for item in first.items] == [item["external_id"] for item in requests]
     assert [item.participant for item in second.items] == [item.participant for item in first.items]
 
 
-def test_a_thousand_and_one_items_are_refused_and_nothing_is_written(door: Door, external_id: str) -> None:
-    reply = door.create_batch([{"external_id": f"{external_id}-{number}"} for number in range(1001)])
+def test_a_thousand_and_one_items_are_refused_and_nothing_is_written(client: Client, external_id: str) -> None:
+    reply = client.create_batch([{"external_id": f"{external_id}-{number}"} for number in range(1001)])
     assert (reply.code, reply.fields) == ("INVALID_ARGUMENT", ["requests"])
-    assert door.create({"external_id": f"{external_id}-0"}).result == "CREATED"
+    assert client.create({"external_id": f"{external_id}-0"}).result == "CREATED"
 
 
-def test_an_empty_batch_has_no_results(door: Door) -> None:
-    reply = door.create_batch([])
+def test_an_empty_batch_has_no_results(client: Client) -> None:
+    reply = client.create_batch([])
     assert (reply.code, reply.items) == ("OK", [])
 
 
 @pytest.mark.parametrize("whose", ["nobody", "stranger"])
 def test_a_program_of_another_organization_does_not_exist(
-    door: Door, deployment: Deployment, external_id: str, whose: str
+    client: Client, deployment: Deployment, external_id: str, whose: str
 ) -> None:
     program_id = deployment.stranger.program_id if whose == "stranger" else str(uuid4())
     requests = [
         {"external_id": external_id, "program_id": program_id},
         {"external_id": external_id, "program_id": deployment.tenant.program_id},
     ]
-    refused, created = door.create_batch(requests).items
+    refused, created = client.create_batch(requests).items
     assert (refused.code, refused.reason) == ("NOT_FOUND", "PROGRAM_NOT_FOUND")
     assert (created.result, created.participant["program_ids"]) == ("CREATED", [deployment.tenant.program_id])
 
 
-def test_a_batch_needs_a_key(door: Door) -> None:
-    assert door.create_batch([{"external_id": "x"}], key="sk_nothing").code == "UNAUTHENTICATED"
+def test_a_batch_needs_a_key(client: Client) -> None:
+    assert client.create_batch([{"external_id": "x"}], key="sk_nothing").code == "UNAUTHENTICATED"
 
 
 def test_a_batch_of_the_largest_participants_is_answered(deployment: Deployment, external_id: str) -> None:
-    door = GrpcDoor(deployment.service.grpc_address, deployment.tenant.key)
+    client = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
     attributes = {str(number): "\U0001f600" * 4096 for number in range(256)}
     requests = [{"external_id": f"{external_id}-{number}"} for number in range(5)]
     for request in requests:
-        assert door.create({**request, "attributes": attributes}).result == "CREATED"
-    reply = door.create_batch(requests)
-    door.close()
+        assert client.create({**request, "attributes": attributes}).result == "CREATED"
+    reply = client.create_batch(requests)
+    client.close()
     assert [item.result for item in reply.items] == ["UNCHANGED"] * 5

@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from server.config import ConfigurationError, read_settings
 from tests.conftest import fresh_database
-from tests.support.doors import Door, GrpcDoor, HttpDoor
+from tests.support.clients import Client, GrpcClient, HttpClient
 from tests.support.process import Service, environment, refusal, run
 
 NewDatabase = Callable[[], AbstractContextManager[str]]
@@ -143,9 +143,9 @@ def test_without_an_http_address_there_is_no_gateway_and_a_fixed_key_works_with_
     )
     try:
         assert service.http_url == ""
-        door = GrpcDoor(service.grpc_address, key)
-        assert door.create({"external_id": "one"}).result == "CREATED"
-        door.close()
+        client = GrpcClient(service.grpc_address, key)
+        assert client.create({"external_id": "one"}).result == "CREATED"
+        client.close()
         with pytest.raises(grpc.RpcError) as error:
             list_services(service)
         assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -160,12 +160,14 @@ def test_the_fixed_key_works_through_both_doors_beside_stored_keys(new_database:
         stored = run("keys", "create", "--organization", "acme", env=environment(DATABASE_URL=conninfo)).stdout.strip()
         service = Service(environment(DATABASE_URL=conninfo, PARTICIPANTS_API_KEY=key))
         try:
-            doors: list[Door] = [GrpcDoor(service.grpc_address, key), HttpDoor(service.http_url, key)]
-            assert [door.create({"external_id": "one"}).code for door in doors] == ["OK", "OK"]
-            assert [door.create({"external_id": "two"}, stored).code for door in doors] == ["OK", "OK"]
-            assert [door.create({"external_id": "one"}, key[:-1]).code for door in doors] == ["UNAUTHENTICATED"] * 2
-            for door in doors:
-                door.close()
+            clients: list[Client] = [GrpcClient(service.grpc_address, key), HttpClient(service.http_url, key)]
+            assert [client.create({"external_id": "one"}).code for client in clients] == ["OK", "OK"]
+            assert [client.create({"external_id": "two"}, stored).code for client in clients] == ["OK", "OK"]
+            assert [client.create({"external_id": "one"}, key[:-1]).code for client in clients] == [
+                "UNAUTHENTICATED"
+            ] * 2
+            for client in clients:
+                client.close()
         finally:
             service.stop()
         assert [organization_of(conninfo, external_id) for external_id in ("one", "two")] == ["default", "acme"]

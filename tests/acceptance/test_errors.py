@@ -1,4 +1,4 @@
-"""Errors look the same whichever door they leave by (contract, section 4)."""
+"""Errors look the same whichever client they leave by (contract, section 4)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from google.rpc import code_pb2
 from participants.v1 import participant_service_pb2 as messages
 
+from server.api.status import status_from_error
 from server.errors import (
     DOMAIN,
     Code,
@@ -30,9 +31,8 @@ from server.errors import (
     Unavailable,
 )
 from server.gateway.http import answer_from_error
-from server.rpc.status import status_from_error
 from tests.conftest import Deployment
-from tests.support.doors import Door, GrpcDoor, HttpDoor, Reply, reply_from_rpc_error, reply_from_status
+from tests.support.clients import Client, GrpcClient, HttpClient, Reply, reply_from_rpc_error, reply_from_status
 
 # The table of the contract, copied by hand.
 TABLE = [
@@ -111,69 +111,69 @@ def test_http_says_when_to_retry_and_what_is_wrong(
 @pytest.mark.parametrize(
     ("call", "code", "reason"),
     [
-        (lambda door: door.create({"external_id": ""}), "INVALID_ARGUMENT", "INVALID_FIELDS"),
-        (lambda door: door.get("demo"), "INVALID_ARGUMENT", "INVALID_FIELDS"),
-        (lambda door: door.create_batch([{}] * 1001), "INVALID_ARGUMENT", "INVALID_FIELDS"),
-        (lambda door: door.create({"external_id": "x"}, key="sk_"), "UNAUTHENTICATED", "API_KEY_INVALID"),
-        (lambda door: door.get(str(uuid4())), "NOT_FOUND", "PARTICIPANT_NOT_FOUND"),
+        (lambda client: client.create({"external_id": ""}), "INVALID_ARGUMENT", "INVALID_FIELDS"),
+        (lambda client: client.get("demo"), "INVALID_ARGUMENT", "INVALID_FIELDS"),
+        (lambda client: client.create_batch([{}] * 1001), "INVALID_ARGUMENT", "INVALID_FIELDS"),
+        (lambda client: client.create({"external_id": "x"}, key="sk_"), "UNAUTHENTICATED", "API_KEY_INVALID"),
+        (lambda client: client.get(str(uuid4())), "NOT_FOUND", "PARTICIPANT_NOT_FOUND"),
         (
-            lambda door: door.create({"external_id": "x", "program_id": str(uuid4())}),
+            lambda client: client.create({"external_id": "x", "program_id": str(uuid4())}),
             "NOT_FOUND",
             "PROGRAM_NOT_FOUND",
         ),
     ],
     ids=["bad field", "bad id", "batch too large", "no key", "no participant", "no program"],
 )
-def test_a_refusal_says_why(door: Door, call: Callable[[Door], Reply], code: str, reason: str) -> None:
-    reply = call(door)
+def test_a_refusal_says_why(client: Client, call: Callable[[Client], Reply], code: str, reason: str) -> None:
+    reply = call(client)
     assert reply.code == code
     assert reply.message
     assert reply.retry_after is None
-    if door.name == "grpc":
+    if client.name == "grpc":
         assert (reply.reason, reply.domain) == (reason, DOMAIN)
 
 
 @contextmanager
-def both_doors(deployment: Deployment) -> Iterator[list[Door]]:
+def both_doors(deployment: Deployment) -> Iterator[list[Client]]:
     service, key = deployment.service, deployment.tenant.key
     with ExitStack() as stack:
-        doors: list[Door] = [GrpcDoor(service.grpc_address, key), HttpDoor(service.http_url, key)]
-        for door in doors:
-            stack.callback(door.close)
-        yield doors
+        clients: list[Client] = [GrpcClient(service.grpc_address, key), HttpClient(service.http_url, key)]
+        for client in clients:
+            stack.callback(client.close)
+        yield clients
 
 
 def test_a_participant_that_stays_locked_is_aborted_with_a_time_to_retry(
     deployment: Deployment, external_id: str
 ) -> None:
-    with both_doors(deployment) as doors, ThreadPoolExecutor(len(doors)) as pool:
-        requests = [{"external_id": f"{external_id}-{door.name}", "first_name": "Jane"} for door in doors]
+    with both_doors(deployment) as clients, ThreadPoolExecutor(len(clients)) as pool:
+        requests = [{"external_id": f"{external_id}-{client.name}", "first_name": "Jane"} for client in clients]
         before = [
-            door.create({"external_id": request["external_id"]}).participant
-            for door, request in zip(doors, requests, strict=True)
+            client.create({"external_id": request["external_id"]}).participant
+            for client, request in zip(clients, requests, strict=True)
         ]
         with psycopg.connect(deployment.conninfo) as connection:
             connection.execute(
                 "SELECT FROM participants WHERE participant_id = ANY(%s::uuid[]) FOR UPDATE",
                 ([participant["id"] for participant in before],),
             )
-            calls = [pool.submit(door.create, request) for door, request in zip(doors, requests, strict=True)]
+            calls = [pool.submit(client.create, request) for client, request in zip(clients, requests, strict=True)]
             grpc_reply, http_reply = (call.result() for call in calls)
         assert (grpc_reply.code, grpc_reply.reason, grpc_reply.domain) == ("ABORTED", "PARTICIPANT_LOCKED", DOMAIN)
         assert (grpc_reply.retry_after, http_reply.code, http_reply.retry_after) == (0.5, "ABORTED", 1.0)
-        after = [door.get(participant["id"]).participant for door, participant in zip(doors, before, strict=True)]
+        after = [client.get(participant["id"]).participant for client, participant in zip(clients, before, strict=True)]
         assert after == before
 
 
 def test_a_locked_participant_keeps_no_other_from_being_written(
-    door: Door, deployment: Deployment, external_id: str
+    client: Client, deployment: Deployment, external_id: str
 ) -> None:
-    locked = door.create({"external_id": external_id}).participant
+    locked = client.create({"external_id": external_id}).participant
     with ThreadPoolExecutor(1) as pool:
         with psycopg.connect(deployment.conninfo) as connection:
             connection.execute("SELECT FROM participants WHERE participant_id = %s FOR UPDATE", (locked["id"],))
-            waiting = pool.submit(door.create, {"external_id": external_id, "first_name": "Jane"})
-            others = [door.create({"external_id": f"{external_id}-{number}"}).result for number in range(10)]
+            waiting = pool.submit(client.create, {"external_id": external_id, "first_name": "Jane"})
+            others = [client.create({"external_id": f"{external_id}-{number}"}).result for number in range(10)]
             assert not waiting.done()
         assert others == ["CREATED"] * 10
         assert waiting.result().participant["first_name"] == "Jane"
@@ -195,11 +195,11 @@ def test_a_message_that_does_not_parse_is_an_invalid_argument(deployment: Deploy
 
 @pytest.mark.parametrize("given", ["5c1b-42", None], ids=["the caller's", "a new one"])
 def test_a_grpc_error_carries_a_request_id(deployment: Deployment, given: str | None) -> None:
-    door = GrpcDoor(deployment.service.grpc_address, deployment.tenant.key)
+    client = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
     metadata = (("x-api-key", deployment.tenant.key), *((("x-request-id", given),) if given else ()))
     with pytest.raises(grpc.RpcError) as raised:
-        door.stub.CreateParticipant(messages.CreateParticipantRequest(), metadata=metadata)
-    door.close()
+        client.stub.CreateParticipant(messages.CreateParticipantRequest(), metadata=metadata)
+    client.close()
     error: Any = raised.value
     request_id = dict(error.trailing_metadata())["x-request-id"]
     assert request_id == given or len(request_id) == 32

@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import own_directory
-from tests.support.doors import Door, GrpcDoor, HttpDoor
+from tests.support.clients import Client, GrpcClient, HttpClient
 from tests.support.process import Service, environment, refusal, run
 
 Start = Callable[[], Service]
@@ -85,8 +85,8 @@ def test_an_interrupt_stops_the_service_and_its_postgres_within_two_seconds(star
     service = start()
     key = development_key(service)
     # Callers that keep their connections open must not delay it.
-    doors: list[Door] = [GrpcDoor(service.grpc_address, key), HttpDoor(service.http_url, key)]
-    assert [door.create({"external_id": door.name}).result for door in doors] == ["CREATED", "CREATED"]
+    clients: list[Client] = [GrpcClient(service.grpc_address, key), HttpClient(service.http_url, key)]
+    assert [client.create({"external_id": client.name}).result for client in clients] == ["CREATED", "CREATED"]
     assert postgres_is_running(data_directory)
 
     interrupted = time.monotonic()
@@ -95,8 +95,8 @@ def test_an_interrupt_stops_the_service_and_its_postgres_within_two_seconds(star
     assert status == 0
     assert "Traceback" not in service.errors
     assert not postgres_is_running(data_directory)
-    for door in doors:
-        door.close()
+    for client in clients:
+        client.close()
 
 
 def test_the_next_start_is_quick_and_has_the_same_key_and_data(start: Start) -> None:
@@ -112,19 +112,19 @@ def test_the_next_start_is_quick_and_has_the_same_key_and_data(start: Start) -> 
     assert json.loads(pasted(printed_line(second, "grpcurl")))["result"] == "UNCHANGED"
 
 
-@pytest.mark.parametrize("door", ["GRPC", "HTTP"])
+@pytest.mark.parametrize("client", ["GRPC", "HTTP"])
 def test_a_second_serve_on_a_used_port_is_refused_and_the_first_goes_on(
-    running: tuple[Service, Path], door: str
+    running: tuple[Service, Path], client: str
 ) -> None:
     first, data_directory = running
-    used = {"GRPC": first.grpc_address, "HTTP": first.http_url.removeprefix("http://")}[door]
+    used = {"GRPC": first.grpc_address, "HTTP": first.http_url.removeprefix("http://")}[client]
     free = {"PARTICIPANTS_GRPC_ADDRESS": "127.0.0.1:0", "PARTICIPANTS_HTTP_ADDRESS": "127.0.0.1:0"}
-    second = {**free, f"PARTICIPANTS_{door}_ADDRESS": used, "PARTICIPANTS_DATA_DIR": str(data_directory)}
+    second = {**free, f"PARTICIPANTS_{client}_ADDRESS": used, "PARTICIPANTS_DATA_DIR": str(data_directory)}
 
     line = refusal(run("serve", env=environment(**second)))
     assert used in line
     assert "in use" in line
-    assert f"PARTICIPANTS_{door}_ADDRESS" in line
+    assert f"PARTICIPANTS_{client}_ADDRESS" in line
     assert json.loads(pasted(printed_line(first, "grpcurl")))["result"] in {"CREATED", "UNCHANGED"}
 
 
@@ -132,13 +132,13 @@ def test_a_killed_service_keeps_what_it_acknowledged_and_the_next_start_stops_it
     start: Start, data_directory: Path
 ) -> None:
     killed = start()
-    door = GrpcDoor(killed.grpc_address, development_key(killed))
+    client = GrpcClient(killed.grpc_address, development_key(killed))
     acknowledged: list[str] = []
     enough = threading.Event()
 
     def write_until_it_fails() -> None:
         while True:
-            reply = door.create({"external_id": str(uuid4())})
+            reply = client.create({"external_id": str(uuid4())})
             if reply.code != "OK":
                 return
             acknowledged.append(reply.participant["id"])
@@ -150,12 +150,12 @@ def test_a_killed_service_keeps_what_it_acknowledged_and_the_next_start_stops_it
     assert enough.wait(20)
     killed.kill()
     writer.join()
-    door.close()
+    client.close()
     assert postgres_is_running(data_directory)
 
     service = start()
-    door = GrpcDoor(service.grpc_address, development_key(service))
-    assert {door.get(participant_id).code for participant_id in acknowledged} == {"OK"}
-    door.close()
+    client = GrpcClient(service.grpc_address, development_key(service))
+    assert {client.get(participant_id).code for participant_id in acknowledged} == {"OK"}
+    client.close()
     assert service.stop() == 0
     assert not postgres_is_running(data_directory)

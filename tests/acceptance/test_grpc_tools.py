@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from tests.conftest import Deployment
-from tests.support.doors import reply_from_rpc_error
+from tests.support.clients import reply_from_rpc_error
 
 TOOLS = Path(sys.executable).parent
 SERVICE = "participants.v1.ParticipantService"

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import Deployment
-from tests.support.doors import EMPTY
+from tests.support.clients import EMPTY
 
 PATH = "/v1/participants"
 JSON = {"content-type": "application/json"}

@@ -1,4 +1,4 @@
-"""Who may call (contract, section 3): every way to have no usable key, through both doors of the real process."""
+"""Who may call (contract, section 3): every way to have no usable key, through both clients of the real process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 from server.errors import Unauthenticated
 from server.postgres import administration
 from tests.conftest import Deployment
-from tests.support.doors import Door, GrpcDoor, HttpDoor, reply_from_rpc_error
+from tests.support.clients import Client, GrpcClient, HttpClient, reply_from_rpc_error
 from tests.support.process import environment, eventually, run
 
 Headers = Sequence[tuple[str, str]]
@@ -154,16 +154,18 @@ def test_a_key_that_is_revoked_stops_working_within_ten_seconds(deployment: Depl
     variables = environment(DATABASE_URL=deployment.conninfo)
     service = deployment.service
     key = run("keys", "create", "--organization", "acme", env=variables).stdout.strip()
-    doors: list[Door] = [GrpcDoor(service.grpc_address, key), HttpDoor(service.http_url, key)]
-    assert [door.create({"external_id": "one"}).code for door in doors] == ["OK", "OK"]
+    clients: list[Client] = [GrpcClient(service.grpc_address, key), HttpClient(service.http_url, key)]
+    assert [client.create({"external_id": "one"}).code for client in clients] == ["OK", "OK"]
 
     with psycopg.connect(deployment.conninfo) as connection:
         (key_id,) = connection.execute("SELECT key_id FROM api_keys ORDER BY created_at DESC").fetchone() or ("",)
     assert run("keys", "revoke", key_id, env=variables).returncode == 0
     # Calls go on all the while: a key in use must not be kept for being in use.
-    eventually(lambda: {door.create({"external_id": "one"}).code for door in doors} == {"UNAUTHENTICATED"}, timeout=10)
-    for door in doors:
-        door.close()
+    eventually(
+        lambda: {client.create({"external_id": "one"}).code for client in clients} == {"UNAUTHENTICATED"}, timeout=10
+    )
+    for client in clients:
+        client.close()
 
 
 def test_health_and_reflection_need_no_key(deployment: Deployment) -> None:
@@ -200,16 +202,16 @@ def keys_locked(conninfo: str) -> Iterator[None]:
         yield
 
 
-def test_warm_calls_look_no_key_up(door: Door, deployment: Deployment) -> None:
-    assert door.create({"external_id": "warm"}).code == "OK"
+def test_warm_calls_look_no_key_up(client: Client, deployment: Deployment) -> None:
+    assert client.create({"external_id": "warm"}).code == "OK"
     with keys_locked(deployment.conninfo):
-        assert {door.create({"external_id": "warm"}).code for _ in range(50)} == {"OK"}
+        assert {client.create({"external_id": "warm"}).code for _ in range(50)} == {"OK"}
 
 
-def test_a_key_that_cannot_be_looked_up_now_is_no_fault_of_the_caller(door: Door, deployment: Deployment) -> None:
+def test_a_key_that_cannot_be_looked_up_now_is_no_fault_of_the_caller(client: Client, deployment: Deployment) -> None:
     unknown = of_an_unknown_id(deployment.tenant.key)
     with keys_locked(deployment.conninfo):
-        reply = door.create({"external_id": "cold"}, unknown)
+        reply = client.create({"external_id": "cold"}, unknown)
     assert reply.code == "UNAVAILABLE"
     assert reply.retry_after is not None
 

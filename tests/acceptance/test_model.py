@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import Deployment
-from tests.support.doors import GrpcDoor, Reply
+from tests.support.clients import GrpcClient, Reply
 from tests.support.process import Service, environment
 
 PROFILE = ["display_name", "email", "first_name", "last_name", "phone"]
@@ -92,12 +92,12 @@ def replica(deployment: Deployment) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
-def doors(deployment: Deployment, replica: Service) -> Iterator[list[GrpcDoor]]:
+def clients(deployment: Deployment, replica: Service) -> Iterator[list[GrpcClient]]:
     """A way into each of the two services."""
-    opened = [GrpcDoor(service.grpc_address, deployment.tenant.key) for service in (deployment.service, replica)]
+    opened = [GrpcClient(service.grpc_address, deployment.tenant.key) for service in (deployment.service, replica)]
     yield opened
-    for door in opened:
-        door.close()
+    for client in opened:
+        client.close()
 
 
 class Play:
@@ -136,19 +136,19 @@ def updated_at(reply: Reply) -> datetime:
 @settings(max_examples=100, deadline=None)
 @given(drawn=st.lists(requests(["plan", "Plan", "region"]), min_size=1, max_size=20))
 def test_one_upsert_after_another_does_what_the_model_does(
-    deployment: Deployment, doors: list[GrpcDoor], drawn: list[Request]
+    deployment: Deployment, clients: list[GrpcClient], drawn: list[Request]
 ) -> None:
     play = Play(deployment)
     last: dict[str, Reply] = {}
     for number, request in enumerate(map(play.request, drawn)):
-        door = doors[number % 2]
-        reply = door.create(request)
+        client = clients[number % 2]
+        reply = client.create(request)
         assert what_came(reply) == play.model.upsert(request)
         if reply.code == "OK":
             check_identity(last.get(request["external_id"]), reply)
             last[request["external_id"]] = reply
     for reply in last.values():
-        assert doors[0].get(reply.participant["id"]).participant == reply.participant
+        assert clients[0].get(reply.participant["id"]).participant == reply.participant
 
 
 def check_identity(before: Reply | None, after: Reply) -> None:
@@ -188,26 +188,26 @@ plans = st.lists(
 @example(plans=[[{"external_id": "ann", "program_id": PROGRAMS[n % 2]}] for n in range(CALLERS)])
 @example(plans=[[{"external_id": "ann", "first_name": str(n + m)} for m in range(8)] for n in range(CALLERS)])
 def test_many_callers_at_once_see_what_one_order_of_their_calls_explains(
-    deployment: Deployment, doors: list[GrpcDoor], plans: list[list[Request]]
+    deployment: Deployment, clients: list[GrpcClient], plans: list[list[Request]]
 ) -> None:
     play = Play(deployment)
 
     def call_all(number: int) -> list[Observation]:
-        return [observed(doors[number % 2], play.request(drawn)) for drawn in plans[number]]
+        return [observed(clients[number % 2], play.request(drawn)) for drawn in plans[number]]
 
     with ThreadPoolExecutor(CALLERS) as pool:
         observations = [seen for caller in pool.map(call_all, range(CALLERS)) for seen in caller]
     for key in {seen.request["external_id"] for seen in observations}:
-        check_one_order(play.model, [seen for seen in observations if seen.request["external_id"] == key], doors[0])
+        check_one_order(play.model, [seen for seen in observations if seen.request["external_id"] == key], clients[0])
 
 
-def observed(door: GrpcDoor, request: Request) -> Observation:
+def observed(client: GrpcClient, request: Request) -> Observation:
     started = time.monotonic()
-    reply = door.create(request)
+    reply = client.create(request)
     return Observation(request, reply, started, time.monotonic())
 
 
-def check_one_order(model: Model, observations: Sequence[Observation], door: GrpcDoor) -> None:
+def check_one_order(model: Model, observations: Sequence[Observation], client: GrpcClient) -> None:
     """Checks that the calls for one key could have come one after another.
 
     Every change moves updated_at forward, so updated_at tells the order of the changes, and after which of them each
@@ -230,4 +230,4 @@ def check_one_order(model: Model, observations: Sequence[Observation], door: Grp
         latest_start = max(latest_start, seen.started)
         before = seen.reply
     if before is not None:
-        assert door.get(before.participant["id"]).participant == before.participant
+        assert client.get(before.participant["id"]).participant == before.participant

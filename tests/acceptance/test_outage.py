@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from server.postgres.embedded import embedded_postgres
 from server.postgres.migrations import migrate
 from tests.conftest import Deployment, deployed, own_directory
-from tests.support.doors import Door, GrpcDoor, HttpDoor, Reply
+from tests.support.clients import Client, GrpcClient, HttpClient, Reply
 from tests.support.process import environment, eventually, run
 
 DATABASE_NAMES = ["", "readiness", "participants.v1.ParticipantService"]
@@ -82,11 +82,11 @@ class OwnPostgres:
 
 @dataclass(frozen=True)
 class Scene:
-    """A service, its Postgres, and both doors."""
+    """A service, its Postgres, and both clients."""
 
     postgres: OwnPostgres
     deployment: Deployment
-    doors: list[Door]
+    clients: list[Client]
     health: health_pb2_grpc.HealthStub
 
     def check(self, name: str) -> str:
@@ -100,7 +100,7 @@ class Scene:
         return self.probe("/readyz") == 200
 
     def create(self) -> list[Reply]:
-        return [door.create({"external_id": str(uuid4())}) for door in self.doors]
+        return [client.create({"external_id": str(uuid4())}) for client in self.clients]
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +112,13 @@ def scene() -> Iterator[Scene]:
         running = stack.enter_context(deployed(postgres.conninfo))
         channel = stack.enter_context(grpc.insecure_channel(running.service.grpc_address))
         key = running.tenant.key
-        doors: list[Door] = [GrpcDoor(running.service.grpc_address, key), HttpDoor(running.service.http_url, key)]
-        for door in doors:
-            stack.callback(door.close)
-        yield Scene(postgres, running, doors, health_pb2_grpc.HealthStub(channel))
+        clients: list[Client] = [
+            GrpcClient(running.service.grpc_address, key),
+            HttpClient(running.service.http_url, key),
+        ]
+        for client in clients:
+            stack.callback(client.close)
+        yield Scene(postgres, running, clients, health_pb2_grpc.HealthStub(channel))
 
 
 @pytest.fixture(params=["stopped", "killed"])
@@ -133,8 +136,8 @@ def outage(scene: Scene, request: pytest.FixtureRequest) -> Iterator[Scene]:
 
 def test_every_call_is_unavailable_with_the_time_to_retry_and_in_no_driver_text(outage: Scene) -> None:
     with ThreadPoolExecutor() as pool:
-        written = [pool.submit(door.create, {"external_id": str(uuid4())}) for door in outage.doors]
-        read = [pool.submit(door.get, str(uuid4())) for door in outage.doors]
+        written = [pool.submit(client.create, {"external_id": str(uuid4())}) for client in outage.clients]
+        read = [pool.submit(client.get, str(uuid4())) for client in outage.clients]
     for reply in (call.result() for call in (*written, *read)):
         assert reply.code == "UNAVAILABLE"
         assert reply.retry_after is not None
@@ -172,7 +175,7 @@ def test_what_was_acknowledged_before_a_crash_of_postgres_is_there_after_it(scen
 
     def write_until_it_fails() -> None:
         while True:
-            reply = scene.doors[0].create({"external_id": str(uuid4())})
+            reply = scene.clients[0].create({"external_id": str(uuid4())})
             if reply.code != "OK":
                 return
             acknowledged.append(reply.participant["id"])

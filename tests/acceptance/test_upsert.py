@@ -1,4 +1,4 @@
-"""What an upsert does (contract, section 2), through both doors of the real process."""
+"""What an upsert does (contract, section 2), through both clients of the real process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from participants.v1 import participant_service_pb2 as messages
 
 from tests.conftest import Deployment
-from tests.support.doors import EMPTY, Door, GrpcDoor, HttpDoor, Reply
+from tests.support.clients import EMPTY, Client, GrpcClient, HttpClient, Reply
 from tests.support.process import Service, environment
 
 Connection = psycopg.Connection[Any]
@@ -46,18 +46,18 @@ TIERS = {"loyalty": {"level": "gold", "rank": 2}, "trial": {"level": "none", "ra
 IDENTITY = {"id", "created_at", "updated_at"}
 
 
-def created(door: Door, request: Mapping[str, Any]) -> dict[str, Any]:
+def created(client: Client, request: Mapping[str, Any]) -> dict[str, Any]:
     """Creates a participant and returns it."""
-    reply = door.create(request)
+    reply = client.create(request)
     assert (reply.code, reply.result) == ("OK", "CREATED")
     return reply.participant
 
 
-def updated(door: Door, request: Mapping[str, Any]) -> dict[str, Any]:
+def updated(client: Client, request: Mapping[str, Any]) -> dict[str, Any]:
     """Changes a participant that exists, and returns it."""
-    reply = door.create(request)
-    assert (reply.code, reply.result) == ("OK", door.told("UPDATED"))
-    assert door.get(reply.participant["id"]).participant == reply.participant
+    reply = client.create(request)
+    assert (reply.code, reply.result) == ("OK", client.expected("UPDATED"))
+    assert client.get(reply.participant["id"]).participant == reply.participant
     return reply.participant
 
 
@@ -102,51 +102,51 @@ class TestKey:
         ],
         ids=ascii,
     )
-    def test_keys_that_merely_look_alike_are_two_participants(self, door: Door, one: str, other: str) -> None:
+    def test_keys_that_merely_look_alike_are_two_participants(self, client: Client, one: str, other: str) -> None:
         unique = uuid4()
-        first = created(door, {"external_id": one.format(unique)})
-        second = created(door, {"external_id": other.format(unique)})
+        first = created(client, {"external_id": one.format(unique)})
+        second = created(client, {"external_id": other.format(unique)})
         assert first["id"] != second["id"]
         assert (first["external_id"], second["external_id"]) == (one.format(unique), other.format(unique))
 
-    def test_the_same_bytes_are_the_same_participant(self, door: Door) -> None:
+    def test_the_same_bytes_are_the_same_participant(self, client: Client) -> None:
         external_id = f"  \U0001f600 Cafe\u0301 {uuid4()}\n"
-        participant = created(door, {"external_id": external_id})
-        assert door.create({"external_id": external_id}).participant == participant
+        participant = created(client, {"external_id": external_id})
+        assert client.create({"external_id": external_id}).participant == participant
 
 
 class TestCreation:
     """Rule 2: what does not exist is created."""
 
-    def test_a_key_alone_is_enough(self, door: Door, external_id: str) -> None:
-        participant = created(door, {"external_id": external_id})
+    def test_a_key_alone_is_enough(self, client: Client, external_id: str) -> None:
+        participant = created(client, {"external_id": external_id})
         assert without_identity(participant) == {**EMPTY, "external_id": external_id}
 
-    def test_everything_can_be_set_at_once(self, door: Door, deployment: Deployment, external_id: str) -> None:
+    def test_everything_can_be_set_at_once(self, client: Client, deployment: Deployment, external_id: str) -> None:
         request = {**EVERYTHING, "external_id": external_id}
-        participant = created(door, {**request, "program_id": deployment.tenant.program_id})
+        participant = created(client, {**request, "program_id": deployment.tenant.program_id})
         expected = {**EMPTY, **request, "program_ids": [deployment.tenant.program_id]}
         assert without_identity(participant) == expected
 
     @pytest.mark.parametrize("status", ["ACTIVE", "SUSPENDED", "CLOSED"])
-    def test_the_first_status_is_the_one_that_is_asked_for(self, door: Door, external_id: str, status: str) -> None:
-        assert created(door, {"external_id": external_id, "status": status})["status"] == status
+    def test_the_first_status_is_the_one_that_is_asked_for(self, client: Client, external_id: str, status: str) -> None:
+        assert created(client, {"external_id": external_id, "status": status})["status"] == status
 
-    def test_an_unspecified_status_becomes_active(self, door: Door, external_id: str) -> None:
-        participant = created(door, {"external_id": external_id, "status": "STATUS_UNSPECIFIED"})
+    def test_an_unspecified_status_becomes_active(self, client: Client, external_id: str) -> None:
+        participant = created(client, {"external_id": external_id, "status": "STATUS_UNSPECIFIED"})
         assert participant["status"] == "ACTIVE"
 
-    def test_an_empty_profile_field_is_not_set(self, door: Door, external_id: str) -> None:
-        participant = created(door, {"external_id": external_id, **dict.fromkeys(PROFILE, "")})
+    def test_an_empty_profile_field_is_not_set(self, client: Client, external_id: str) -> None:
+        participant = created(client, {"external_id": external_id, **dict.fromkeys(PROFILE, "")})
         assert not PROFILE.keys() & participant.keys()
 
-    def test_what_was_answered_can_be_read(self, door: Door, deployment: Deployment, external_id: str) -> None:
+    def test_what_was_answered_can_be_read(self, client: Client, deployment: Deployment, external_id: str) -> None:
         request = {**EVERYTHING, "external_id": external_id, "program_id": deployment.tenant.program_id}
-        participant = created(door, request)
-        assert door.get(participant["id"]).participant == participant
+        participant = created(client, request)
+        assert client.get(participant["id"]).participant == participant
 
-    def test_times_are_the_time_of_creation_in_utc(self, door: Door, external_id: str) -> None:
-        participant = created(door, {"external_id": external_id})
+    def test_times_are_the_time_of_creation_in_utc(self, client: Client, external_id: str) -> None:
+        participant = created(client, {"external_id": external_id})
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?Z", participant["created_at"])
         assert participant["created_at"] == participant["updated_at"]
         assert abs(datetime.now(UTC) - moment(participant)) < timedelta(seconds=30)
@@ -156,33 +156,35 @@ class TestUpdate:
     """Rule 3: only what the request carries changes."""
 
     @pytest.mark.parametrize("name", PROFILE)
-    def test_a_profile_field_that_is_sent_is_replaced_alone(self, door: Door, external_id: str, name: str) -> None:
-        before = created(door, {**EVERYTHING, "external_id": external_id})
-        after = updated(door, {"external_id": external_id, name: f"new.{PROFILE[name]}"})
+    def test_a_profile_field_that_is_sent_is_replaced_alone(self, client: Client, external_id: str, name: str) -> None:
+        before = created(client, {**EVERYTHING, "external_id": external_id})
+        after = updated(client, {"external_id": external_id, name: f"new.{PROFILE[name]}"})
         assert without_identity(after) == {**without_identity(before), name: f"new.{PROFILE[name]}"}
 
     @pytest.mark.parametrize("name", PROFILE)
-    def test_a_profile_field_that_is_sent_empty_is_cleared_alone(self, door: Door, external_id: str, name: str) -> None:
-        before = created(door, {**EVERYTHING, "external_id": external_id})
-        after = updated(door, {"external_id": external_id, name: ""})
+    def test_a_profile_field_that_is_sent_empty_is_cleared_alone(
+        self, client: Client, external_id: str, name: str
+    ) -> None:
+        before = created(client, {**EVERYTHING, "external_id": external_id})
+        after = updated(client, {"external_id": external_id, name: ""})
         del before[name]
         assert without_identity(after) == without_identity(before)
 
-    def test_id_and_creation_time_stay(self, door: Door, external_id: str) -> None:
-        before = created(door, {"external_id": external_id})
-        after = updated(door, {"external_id": external_id, "first_name": "Jane"})
+    def test_id_and_creation_time_stay(self, client: Client, external_id: str) -> None:
+        before = created(client, {"external_id": external_id})
+        after = updated(client, {"external_id": external_id, "first_name": "Jane"})
         assert (after["id"], after["created_at"]) == (before["id"], before["created_at"])
 
-    def test_attributes_merge_by_key(self, door: Door, external_id: str) -> None:
-        created(door, {"external_id": external_id, "attributes": {"kept": "1", "changed": "1"}})
-        after = updated(door, {"external_id": external_id, "attributes": {"changed": "2", "added": ""}})
+    def test_attributes_merge_by_key(self, client: Client, external_id: str) -> None:
+        created(client, {"external_id": external_id, "attributes": {"kept": "1", "changed": "1"}})
+        after = updated(client, {"external_id": external_id, "attributes": {"changed": "2", "added": ""}})
         assert after["attributes"] == {"kept": "1", "changed": "2", "added": ""}
 
-    def test_an_attribute_can_become_empty(self, door: Door, external_id: str) -> None:
-        created(door, {"external_id": external_id, "attributes": {"plan": "premium"}})
-        assert updated(door, {"external_id": external_id, "attributes": {"plan": ""}})["attributes"] == {"plan": ""}
+    def test_an_attribute_can_become_empty(self, client: Client, external_id: str) -> None:
+        created(client, {"external_id": external_id, "attributes": {"plan": "premium"}})
+        assert updated(client, {"external_id": external_id, "attributes": {"plan": ""}})["attributes"] == {"plan": ""}
 
-    def test_attributes_are_kept_as_they_were_sent(self, door: Door, external_id: str) -> None:
+    def test_attributes_are_kept_as_they_were_sent(self, client: Client, external_id: str) -> None:
         attributes = {
             " Plan": " A ",
             "plan": "a",
@@ -190,34 +192,34 @@ class TestUpdate:
             "\U0001f600": "\\\"'%s{}\n\t\x01",
             "null": "1e5",
         }
-        participant = created(door, {"external_id": external_id, "attributes": attributes})
+        participant = created(client, {"external_id": external_id, "attributes": attributes})
         assert participant["attributes"] == attributes
 
-    def test_tags_replace_tags(self, door: Door, external_id: str) -> None:
-        created(door, {"external_id": external_id, "tags": ["a", "b"]})
-        assert updated(door, {"external_id": external_id, "tags": ["c", "a"]})["tags"] == ["c", "a"]
+    def test_tags_replace_tags(self, client: Client, external_id: str) -> None:
+        created(client, {"external_id": external_id, "tags": ["a", "b"]})
+        assert updated(client, {"external_id": external_id, "tags": ["c", "a"]})["tags"] == ["c", "a"]
 
-    def test_empty_collections_leave_what_is_there(self, door: Door, external_id: str) -> None:
-        before = created(door, {**EVERYTHING, "external_id": external_id})
-        after = updated(door, {"external_id": external_id, "tags": [], "attributes": {}, "first_name": "Ann"})
+    def test_empty_collections_leave_what_is_there(self, client: Client, external_id: str) -> None:
+        before = created(client, {**EVERYTHING, "external_id": external_id})
+        after = updated(client, {"external_id": external_id, "tags": [], "attributes": {}, "first_name": "Ann"})
         assert (after["tags"], after["attributes"]) == (before["tags"], before["attributes"])
 
     @pytest.mark.parametrize("status", ["SUSPENDED", "CLOSED"])
     def test_a_sync_that_does_not_mention_status_revives_nobody(
-        self, door: Door, external_id: str, status: str
+        self, client: Client, external_id: str, status: str
     ) -> None:
-        created(door, {"external_id": external_id, "status": status})
-        assert updated(door, {"external_id": external_id, "first_name": "Jane"})["status"] == status
+        created(client, {"external_id": external_id, "status": status})
+        assert updated(client, {"external_id": external_id, "first_name": "Jane"})["status"] == status
 
-    def test_an_unspecified_status_revives_nobody(self, door: Door, external_id: str) -> None:
-        created(door, {"external_id": external_id, "status": "SUSPENDED"})
+    def test_an_unspecified_status_revives_nobody(self, client: Client, external_id: str) -> None:
+        created(client, {"external_id": external_id, "status": "SUSPENDED"})
         request = {"external_id": external_id, "status": "STATUS_UNSPECIFIED", "first_name": "Jane"}
-        assert updated(door, request)["status"] == "SUSPENDED"
+        assert updated(client, request)["status"] == "SUSPENDED"
 
     @pytest.mark.parametrize(("before", "after"), [("SUSPENDED", "ACTIVE"), ("ACTIVE", "CLOSED"), ("CLOSED", "ACTIVE")])
-    def test_a_status_that_is_sent_is_set(self, door: Door, external_id: str, before: str, after: str) -> None:
-        created(door, {"external_id": external_id, "status": before})
-        assert updated(door, {"external_id": external_id, "status": after})["status"] == after
+    def test_a_status_that_is_sent_is_set(self, client: Client, external_id: str, before: str, after: str) -> None:
+        created(client, {"external_id": external_id, "status": before})
+        assert updated(client, {"external_id": external_id, "status": after})["status"] == after
 
 
 class TestTags:
@@ -237,81 +239,83 @@ class TestTags:
         ],
         ids=ascii,
     )
-    def test_tags_are_normalized(self, door: Door, external_id: str, sent: list[str], kept: list[str]) -> None:
-        assert created(door, {"external_id": external_id, "tags": sent})["tags"] == kept
+    def test_tags_are_normalized(self, client: Client, external_id: str, sent: list[str], kept: list[str]) -> None:
+        assert created(client, {"external_id": external_id, "tags": sent})["tags"] == kept
 
-    def test_the_same_tags_in_capitals_change_nothing(self, door: Door, external_id: str) -> None:
-        before = created(door, {"external_id": external_id, "tags": ["vip", "beta"]})
-        assert door.create({"external_id": external_id, "tags": ["VIP", "Beta", "vip"]}).participant == before
+    def test_the_same_tags_in_capitals_change_nothing(self, client: Client, external_id: str) -> None:
+        before = created(client, {"external_id": external_id, "tags": ["vip", "beta"]})
+        assert client.create({"external_id": external_id, "tags": ["VIP", "Beta", "vip"]}).participant == before
 
-    def test_another_order_is_a_change(self, door: Door, external_id: str) -> None:
-        created(door, {"external_id": external_id, "tags": ["a", "b"]})
-        assert updated(door, {"external_id": external_id, "tags": ["b", "a"]})["tags"] == ["b", "a"]
+    def test_another_order_is_a_change(self, client: Client, external_id: str) -> None:
+        created(client, {"external_id": external_id, "tags": ["a", "b"]})
+        assert updated(client, {"external_id": external_id, "tags": ["b", "a"]})["tags"] == ["b", "a"]
 
 
 class TestEnrollment:
     """Rule 5: `program_id` enrolls."""
 
-    def test_an_existing_participant_is_enrolled(self, door: Door, deployment: Deployment, external_id: str) -> None:
-        before = created(door, {"external_id": external_id})
-        after = updated(door, {"external_id": external_id, "program_id": deployment.tenant.program_id})
+    def test_an_existing_participant_is_enrolled(
+        self, client: Client, deployment: Deployment, external_id: str
+    ) -> None:
+        before = created(client, {"external_id": external_id})
+        after = updated(client, {"external_id": external_id, "program_id": deployment.tenant.program_id})
         assert after["program_ids"] == [deployment.tenant.program_id]
         assert moment(after) > moment(before)
 
-    def test_no_program_ends_no_enrollment(self, door: Door, deployment: Deployment, external_id: str) -> None:
-        created(door, {"external_id": external_id, "program_id": deployment.tenant.program_id})
-        after = updated(door, {"external_id": external_id, "first_name": "Jane"})
+    def test_no_program_ends_no_enrollment(self, client: Client, deployment: Deployment, external_id: str) -> None:
+        created(client, {"external_id": external_id, "program_id": deployment.tenant.program_id})
+        after = updated(client, {"external_id": external_id, "first_name": "Jane"})
         assert after["program_ids"] == [deployment.tenant.program_id]
 
     @pytest.mark.parametrize("spelled", [str, str.upper], ids=["alike", "in capitals"])
     def test_enrolling_twice_is_one_enrollment(
-        self, door: Door, deployment: Deployment, external_id: str, spelled: Any
+        self, client: Client, deployment: Deployment, external_id: str, spelled: Any
     ) -> None:
-        before = created(door, {"external_id": external_id, "program_id": deployment.tenant.program_id})
-        reply = door.create({"external_id": external_id, "program_id": spelled(deployment.tenant.program_id)})
+        before = created(client, {"external_id": external_id, "program_id": deployment.tenant.program_id})
+        reply = client.create({"external_id": external_id, "program_id": spelled(deployment.tenant.program_id)})
         assert reply.participant == before
 
     def test_programs_are_listed_oldest_enrollment_first(
-        self, door: Door, deployment: Deployment, external_id: str
+        self, client: Client, deployment: Deployment, external_id: str
     ) -> None:
         younger, older = sorted([deployment.tenant.program_id, deployment.tenant.other_program_id])
-        created(door, {"external_id": external_id, "program_id": older})
-        after = updated(door, {"external_id": external_id, "program_id": younger})
+        created(client, {"external_id": external_id, "program_id": older})
+        after = updated(client, {"external_id": external_id, "program_id": younger})
         assert after["program_ids"] == [older, younger]
 
     def test_an_inactive_enrollment_is_not_listed_and_becomes_active_again(
-        self, door: Door, deployment: Deployment, connection: Connection, external_id: str
+        self, client: Client, deployment: Deployment, connection: Connection, external_id: str
     ) -> None:
         program_id, other_program_id = deployment.tenant.program_id, deployment.tenant.other_program_id
-        before = created(door, {"external_id": external_id, "program_id": program_id})
-        updated(door, {"external_id": external_id, "program_id": other_program_id})
+        before = created(client, {"external_id": external_id, "program_id": program_id})
+        updated(client, {"external_id": external_id, "program_id": other_program_id})
         connection.execute(
             "UPDATE enrollments SET active = false WHERE participant_id = %s AND program_id = %s",
             (before["id"], program_id),
         )
-        assert door.get(before["id"]).participant["program_ids"] == [other_program_id]
-        assert door.create({"external_id": external_id}).participant["program_ids"] == [other_program_id]
-        after = updated(door, {"external_id": external_id, "program_id": program_id})
+        assert client.get(before["id"]).participant["program_ids"] == [other_program_id]
+        assert client.create({"external_id": external_id}).participant["program_ids"] == [other_program_id]
+        after = updated(client, {"external_id": external_id, "program_id": program_id})
         assert sorted(after["program_ids"]) == sorted([program_id, other_program_id])
 
     @pytest.mark.parametrize("whose", ["nobody", "stranger"])
     def test_a_program_that_is_not_ours_creates_nothing(
-        self, door: Door, deployment: Deployment, connection: Connection, external_id: str, whose: str
+        self, client: Client, deployment: Deployment, connection: Connection, external_id: str, whose: str
     ) -> None:
-        reply = door.create({**EVERYTHING, "external_id": external_id, "program_id": foreign(deployment, whose)})
+        reply = client.create({**EVERYTHING, "external_id": external_id, "program_id": foreign(deployment, whose)})
         assert reply.code == "NOT_FOUND"
         rows = connection.execute("SELECT FROM participants WHERE external_id = %s", (external_id,)).fetchall()
         assert rows == []
 
     @pytest.mark.parametrize("whose", ["nobody", "stranger"])
     def test_a_program_that_is_not_ours_changes_nothing(
-        self, door: Door, deployment: Deployment, connection: Connection, external_id: str, whose: str
+        self, client: Client, deployment: Deployment, connection: Connection, external_id: str, whose: str
     ) -> None:
-        before = created(door, {"external_id": external_id, "program_id": deployment.tenant.program_id})
+        before = created(client, {"external_id": external_id, "program_id": deployment.tenant.program_id})
         versions = row_versions(connection, before["id"])
-        reply = door.create({**EVERYTHING, "external_id": external_id, "program_id": foreign(deployment, whose)})
+        reply = client.create({**EVERYTHING, "external_id": external_id, "program_id": foreign(deployment, whose)})
         assert reply.code == "NOT_FOUND"
-        assert door.get(before["id"]).participant == before
+        assert client.get(before["id"]).participant == before
         assert row_versions(connection, before["id"]) == versions
 
 
@@ -339,29 +343,29 @@ class TestUnchanged:
     )
     def test_what_is_already_so_is_not_written(
         self,
-        door: Door,
+        client: Client,
         deployment: Deployment,
         connection: Connection,
         external_id: str,
         request_again: Mapping[str, Any],
     ) -> None:
         program = {"program_id": deployment.tenant.program_id}
-        before = created(door, {**EVERYTHING, **program, "external_id": external_id})
+        before = created(client, {**EVERYTHING, **program, "external_id": external_id})
         versions = row_versions(connection, before["id"])
         for request in (request_again, {**request_again, **program}):
-            reply = door.create({**request, "external_id": external_id})
-            assert (reply.code, reply.result) == ("OK", door.told("UNCHANGED"))
+            reply = client.create({**request, "external_id": external_id})
+            assert (reply.code, reply.result) == ("OK", client.expected("UNCHANGED"))
             assert reply.participant == before
         assert row_versions(connection, before["id"]) == versions
 
     @pytest.mark.parametrize("name", PROFILE)
     def test_clearing_what_is_not_set_is_not_written(
-        self, door: Door, connection: Connection, external_id: str, name: str
+        self, client: Client, connection: Connection, external_id: str, name: str
     ) -> None:
-        before = created(door, {"external_id": external_id})
+        before = created(client, {"external_id": external_id})
         versions = row_versions(connection, before["id"])
-        reply = door.create({"external_id": external_id, name: ""})
-        assert (reply.result, reply.participant) == (door.told("UNCHANGED"), before)
+        reply = client.create({"external_id": external_id, name: ""})
+        assert (reply.result, reply.participant) == (client.expected("UNCHANGED"), before)
         assert row_versions(connection, before["id"]) == versions
 
     @pytest.mark.parametrize(
@@ -377,27 +381,27 @@ class TestUnchanged:
         ids=str,
     )
     def test_every_change_moves_updated_at_forward(
-        self, door: Door, external_id: str, change: Mapping[str, Any]
+        self, client: Client, external_id: str, change: Mapping[str, Any]
     ) -> None:
-        before = created(door, {**EVERYTHING, "external_id": external_id})
-        after = updated(door, {**change, "external_id": external_id})
+        before = created(client, {**EVERYTHING, "external_id": external_id})
+        after = updated(client, {**change, "external_id": external_id})
         assert moment(after) > moment(before)
 
     def test_updated_at_moves_forward_though_the_clock_went_back(
-        self, door: Door, connection: Connection, external_id: str
+        self, client: Client, connection: Connection, external_id: str
     ) -> None:
-        participant = created(door, {"external_id": external_id})
+        participant = created(client, {"external_id": external_id})
         connection.execute(
             "UPDATE participants SET updated_at = '2200-01-01T00:00:00Z' WHERE participant_id = %s",
             (participant["id"],),
         )
-        first = updated(door, {"external_id": external_id, "first_name": "Jane"})
-        second = updated(door, {"external_id": external_id, "first_name": "Joan"})
+        first = updated(client, {"external_id": external_id, "first_name": "Jane"})
+        second = updated(client, {"external_id": external_id, "first_name": "Joan"})
         assert datetime(2200, 1, 1, tzinfo=UTC) < moment(first) < moment(second)
 
-    def test_many_changes_in_a_row_all_have_their_own_updated_at(self, door: Door, external_id: str) -> None:
+    def test_many_changes_in_a_row_all_have_their_own_updated_at(self, client: Client, external_id: str) -> None:
         moments = [
-            moment(door.create({"external_id": external_id, "first_name": str(number)}).participant)
+            moment(client.create({"external_id": external_id, "first_name": str(number)}).participant)
             for number in range(20)
         ]
         assert moments == sorted(set(moments))
@@ -426,13 +430,13 @@ class TestStoredByOthers:
                 (key, tier["level"], tier["rank"], participant_id),
             )
 
-    def test_they_are_in_every_answer(self, door: Door, connection: Connection, external_id: str) -> None:
-        participant = created(door, {"external_id": external_id})
+    def test_they_are_in_every_answer(self, client: Client, connection: Connection, external_id: str) -> None:
+        participant = created(client, {"external_id": external_id})
         self.store(connection, participant["id"])
         stored = {"counters": COUNTERS, "balances": BALANCES, "tiers": TIERS}
-        assert door.get(participant["id"]).participant == {**participant, **stored}
-        assert door.create({"external_id": external_id}).participant == {**participant, **stored}
-        after = updated(door, {"external_id": external_id, "first_name": "Jane"})
+        assert client.get(participant["id"]).participant == {**participant, **stored}
+        assert client.create({"external_id": external_id}).participant == {**participant, **stored}
+        after = updated(client, {"external_id": external_id, "first_name": "Jane"})
         assert {name: after[name] for name in stored} == stored
 
 
@@ -441,41 +445,43 @@ class TestConcurrency:
 
     CALLS = 64
 
-    def first_calls(self, doors: list[Door], external_id: str) -> list[Reply]:
+    def first_calls(self, clients: list[Client], external_id: str) -> list[Reply]:
         together = Barrier(self.CALLS)
 
         def call(number: int) -> Reply:
             together.wait()
-            return doors[number % len(doors)].create(
+            return clients[number % len(clients)].create(
                 {"external_id": external_id, "attributes": {f"call-{number}": str(number)}}
             )
 
         with ThreadPoolExecutor(self.CALLS) as pool:
             return list(pool.map(call, range(self.CALLS)))
 
-    def check(self, door: Door, replies: list[Reply]) -> None:
+    def check(self, client: Client, replies: list[Reply]) -> None:
         assert {reply.code for reply in replies} == {"OK"}
         assert sorted(reply.result for reply in replies) == sorted(
-            ["CREATED"] + [door.told("UPDATED")] * (self.CALLS - 1)
+            ["CREATED"] + [client.expected("UPDATED")] * (self.CALLS - 1)
         )
         assert len({reply.participant["id"] for reply in replies}) == 1
         assert len({reply.participant["updated_at"] for reply in replies}) == self.CALLS
         for number, reply in enumerate(replies):
             assert reply.participant["attributes"][f"call-{number}"] == str(number)
-        final = door.get(replies[0].participant["id"]).participant
+        final = client.get(replies[0].participant["id"]).participant
         assert final["attributes"] == {f"call-{number}": str(number) for number in range(self.CALLS)}
         assert final == max((reply.participant for reply in replies), key=moment)
 
-    def test_64_first_calls_make_one_participant(self, door: Door, external_id: str) -> None:
-        self.check(door, self.first_calls([door], external_id))
+    def test_64_first_calls_make_one_participant(self, client: Client, external_id: str) -> None:
+        self.check(client, self.first_calls([client], external_id))
 
     def test_64_first_calls_to_two_replicas_make_one_participant(
-        self, door: Door, deployment: Deployment, replica: Service, external_id: str
+        self, client: Client, deployment: Deployment, replica: Service, external_id: str
     ) -> None:
         key = deployment.tenant.key
-        opened: Door = GrpcDoor(replica.grpc_address, key) if door.name == "grpc" else HttpDoor(replica.http_url, key)
+        opened: Client = (
+            GrpcClient(replica.grpc_address, key) if client.name == "grpc" else HttpClient(replica.http_url, key)
+        )
         try:
-            self.check(door, self.first_calls([door, opened], external_id))
+            self.check(client, self.first_calls([client, opened], external_id))
         finally:
             opened.close()
 
@@ -495,8 +501,8 @@ class TestAbandoned:
     """
 
     @pytest.fixture
-    def participant(self, door: Door, external_id: str) -> dict[str, Any]:
-        return created(door, {"external_id": external_id})
+    def participant(self, client: Client, external_id: str) -> dict[str, Any]:
+        return created(client, {"external_id": external_id})
 
     @contextmanager
     def locked(self, deployment: Deployment, participant: Mapping[str, Any]) -> Iterator[None]:
@@ -505,47 +511,51 @@ class TestAbandoned:
             yield
 
     @contextmanager
-    def blocked(self, door: Door, deployment: Deployment, participant: Mapping[str, Any]) -> Iterator[Future[Reply]]:
+    def blocked(
+        self, client: Client, deployment: Deployment, participant: Mapping[str, Any]
+    ) -> Iterator[Future[Reply]]:
         """Holds back an upsert of the participant as long as the block lasts."""
         external_id = participant["external_id"]
         with ThreadPoolExecutor(1) as pool, self.locked(deployment, participant):
-            first = pool.submit(door.create, {"external_id": external_id, "attributes": {"first": "1"}})
-            self.pass_the_queue(door)
+            first = pool.submit(client.create, {"external_id": external_id, "attributes": {"first": "1"}})
+            self.pass_the_queue(client)
             assert not first.done()
             yield first
 
-    def pass_the_queue(self, door: Door) -> None:
+    def pass_the_queue(self, client: Client) -> None:
         """Returns when the service has taken in whatever was sent before."""
-        assert door.create({"external_id": f"user-{uuid4()}"}).code == "OK"
+        assert client.create({"external_id": f"user-{uuid4()}"}).code == "OK"
 
-    def attributes_of(self, door: Door, participant: Mapping[str, Any]) -> dict[str, str]:
+    def attributes_of(self, client: Client, participant: Mapping[str, Any]) -> dict[str, str]:
         """Returns the attributes once everything that was sent before for this participant has had its turn."""
-        reply = door.create({"external_id": participant["external_id"], "attributes": {"last": "1"}})
+        reply = client.create({"external_id": participant["external_id"], "attributes": {"last": "1"}})
         attributes: dict[str, str] = reply.participant["attributes"]
         return attributes
 
     def test_a_passed_deadline_is_not_written(
-        self, door: Door, deployment: Deployment, participant: dict[str, Any]
+        self, client: Client, deployment: Deployment, participant: dict[str, Any]
     ) -> None:
-        with self.blocked(door, deployment, participant) as first:
-            self.give_up_after(0.2, door, deployment, participant)
+        with self.blocked(client, deployment, participant) as first:
+            self.give_up_after(0.2, client, deployment, participant)
         assert first.result().code == "OK"
-        assert self.attributes_of(door, participant) == {"first": "1", "last": "1"}
+        assert self.attributes_of(client, participant) == {"first": "1", "last": "1"}
 
     def test_a_deadline_that_passes_in_the_middle_of_retries_is_not_written(
-        self, door: Door, deployment: Deployment, participant: dict[str, Any]
+        self, client: Client, deployment: Deployment, participant: dict[str, Any]
     ) -> None:
         with self.locked(deployment, participant):
-            self.give_up_after(0.2, door, deployment, participant)
-        assert self.attributes_of(door, participant) == {"last": "1"}
+            self.give_up_after(0.2, client, deployment, participant)
+        assert self.attributes_of(client, participant) == {"last": "1"}
 
-    def give_up_after(self, seconds: float, door: Door, deployment: Deployment, participant: Mapping[str, Any]) -> None:
+    def give_up_after(
+        self, seconds: float, client: Client, deployment: Deployment, participant: Mapping[str, Any]
+    ) -> None:
         """Calls with a deadline, which over HTTP is to hang up."""
         request = {"external_id": participant["external_id"], "attributes": {"abandoned": "1"}}
         key = deployment.tenant.key
-        if isinstance(door, GrpcDoor):
+        if isinstance(client, GrpcClient):
             with pytest.raises(grpc.RpcError) as raised:
-                door.stub.CreateParticipant(
+                client.stub.CreateParticipant(
                     messages.CreateParticipantRequest(**request), metadata=(("x-api-key", key),), timeout=seconds
                 )
             assert raised.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
@@ -558,26 +568,26 @@ class TestAbandoned:
                     timeout=seconds,
                 )
         # The service has seen that the caller has gone before it sees what follows.
-        self.pass_the_queue(door)
+        self.pass_the_queue(client)
 
     def test_a_cancelled_call_is_not_written(self, deployment: Deployment, external_id: str) -> None:
-        door = GrpcDoor(deployment.service.grpc_address, deployment.tenant.key)
-        participant = created(door, {"external_id": external_id})
-        with self.blocked(door, deployment, participant) as first:
-            call = door.stub.CreateParticipant.future(
+        client = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
+        participant = created(client, {"external_id": external_id})
+        with self.blocked(client, deployment, participant) as first:
+            call = client.stub.CreateParticipant.future(
                 messages.CreateParticipantRequest(external_id=external_id, attributes={"abandoned": "1"}),
                 metadata=(("x-api-key", deployment.tenant.key),),
             )
-            self.pass_the_queue(door)
+            self.pass_the_queue(client)
             call.cancel()
-            self.pass_the_queue(door)
+            self.pass_the_queue(client)
         assert first.result().code == "OK"
-        assert self.attributes_of(door, participant) == {"first": "1", "last": "1"}
-        door.close()
+        assert self.attributes_of(client, participant) == {"first": "1", "last": "1"}
+        client.close()
 
     def test_a_call_that_waits_is_written_once_it_can_be(
-        self, door: Door, deployment: Deployment, participant: dict[str, Any]
+        self, client: Client, deployment: Deployment, participant: dict[str, Any]
     ) -> None:
-        with self.blocked(door, deployment, participant) as first:
+        with self.blocked(client, deployment, participant) as first:
             pass
         assert first.result().participant["attributes"] == {"first": "1"}

@@ -1,4 +1,4 @@
-"""Every rule for what a request may hold, at its edges, through both doors (contract, section 1)."""
+"""Every rule for what a request may hold, at its edges, through both clients (contract, section 1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from participants.v1 import participant_service_pb2 as messages
 
 from tests.conftest import Deployment
-from tests.support.doors import Door, GrpcDoor, Reply
+from tests.support.clients import Client, GrpcClient, Reply
 
 # One code point in two UTF-16 units and four bytes of UTF-8: only who counts code points counts it once.
 EMOJI = "\U0001f600"
@@ -34,49 +34,51 @@ def refused(reply: Reply) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("character", ["x", EMOJI])
 @pytest.mark.parametrize("length", [1, 255])
-def test_an_external_id_may_have_1_to_255_code_points(door: Door, character: str, length: int) -> None:
-    reply = door.create({"external_id": character * length})
+def test_an_external_id_may_have_1_to_255_code_points(client: Client, character: str, length: int) -> None:
+    reply = client.create({"external_id": character * length})
     assert (reply.code, reply.participant["external_id"]) == ("OK", character * length)
 
 
 @pytest.mark.parametrize("request_", [{}, {"external_id": ""}], ids=["absent", "empty"])
-def test_an_external_id_is_required(door: Door, request_: dict[str, str]) -> None:
-    assert refused(door.create(request_)) == [("external_id", "STRING_MIN_LEN")]
+def test_an_external_id_is_required(client: Client, request_: dict[str, str]) -> None:
+    assert refused(client.create(request_)) == [("external_id", "STRING_MIN_LEN")]
 
 
 @pytest.mark.parametrize("character", ["x", EMOJI])
-def test_an_external_id_of_256_code_points_is_refused(door: Door, character: str) -> None:
-    assert refused(door.create({"external_id": character * 256})) == [("external_id", "STRING_MAX_LEN")]
+def test_an_external_id_of_256_code_points_is_refused(client: Client, character: str) -> None:
+    assert refused(client.create({"external_id": character * 256})) == [("external_id", "STRING_MAX_LEN")]
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("length", [1, 255])
 @pytest.mark.parametrize("character", ["x", EMOJI])
-def test_a_name_may_have_255_code_points(door: Door, external_id: str, name: str, length: int, character: str) -> None:
-    reply = door.create({"external_id": external_id, name: character * length})
+def test_a_name_may_have_255_code_points(
+    client: Client, external_id: str, name: str, length: int, character: str
+) -> None:
+    reply = client.create({"external_id": external_id, name: character * length})
     assert (reply.code, reply.participant[name]) == ("OK", character * length)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("character", ["x", EMOJI])
-def test_a_name_of_256_code_points_is_refused(door: Door, external_id: str, name: str, character: str) -> None:
-    reply = door.create({"external_id": external_id, name: character * 256})
+def test_a_name_of_256_code_points_is_refused(client: Client, external_id: str, name: str, character: str) -> None:
+    reply = client.create({"external_id": external_id, name: character * 256})
     assert refused(reply) == [(name, "STRING_MAX_LEN")]
 
 
 @pytest.mark.parametrize("character", ["5", EMOJI])
-def test_a_phone_may_have_50_code_points_and_no_more(door: Door, external_id: str, character: str) -> None:
-    reply = door.create({"external_id": external_id, "phone": character * 50})
+def test_a_phone_may_have_50_code_points_and_no_more(client: Client, external_id: str, character: str) -> None:
+    reply = client.create({"external_id": external_id, "phone": character * 50})
     assert (reply.code, reply.participant["phone"]) == ("OK", character * 50)
-    reply = door.create({"external_id": external_id, "phone": character * 51})
+    reply = client.create({"external_id": external_id, "phone": character * 51})
     assert refused(reply) == [("phone", "STRING_MAX_LEN")]
 
 
 @pytest.mark.parametrize(
     "email", ["a@b", "jane.doe+tag@example.co.uk", "j@xn--bcher-kva.example", "o'hara@example.com", email_of(255)]
 )
-def test_an_email_is_an_address(door: Door, external_id: str, email: str) -> None:
-    reply = door.create({"external_id": external_id, "email": email})
+def test_an_email_is_an_address(client: Client, external_id: str, email: str) -> None:
+    reply = client.create({"external_id": external_id, "email": email})
     assert (reply.code, reply.participant["email"]) == ("OK", email)
 
 
@@ -92,118 +94,118 @@ def test_an_email_is_an_address(door: Door, external_id: str, email: str) -> Non
         "jane@ex_ample",
     ],
 )
-def test_an_email_that_is_no_address_is_refused(door: Door, external_id: str, email: str) -> None:
-    reply = door.create({"external_id": external_id, "email": email})
+def test_an_email_that_is_no_address_is_refused(client: Client, external_id: str, email: str) -> None:
+    reply = client.create({"external_id": external_id, "email": email})
     assert refused(reply) == [("email", "STRING_EMAIL_OR_EMPTY")]
 
 
-def test_an_email_of_256_code_points_is_refused(door: Door, external_id: str) -> None:
-    reply = door.create({"external_id": external_id, "email": email_of(256)})
+def test_an_email_of_256_code_points_is_refused(client: Client, external_id: str) -> None:
+    reply = client.create({"external_id": external_id, "email": email_of(256)})
     assert refused(reply) == [("email", "STRING_MAX_LEN")]
 
 
 @pytest.mark.parametrize("program_id", ["", "demo", "550e8400-e29b-41d4-a716-44665544000", "{}", "%s"])
-def test_a_program_id_is_a_uuid(door: Door, external_id: str, program_id: str) -> None:
-    reply = door.create({"external_id": external_id, "program_id": program_id})
+def test_a_program_id_is_a_uuid(client: Client, external_id: str, program_id: str) -> None:
+    reply = client.create({"external_id": external_id, "program_id": program_id})
     assert reply.code == "INVALID_ARGUMENT"
     assert reply.fields == ["program_id"]
 
 
 @pytest.mark.parametrize("participant_id", ["demo", "550e8400-e29b-41d4-a716-44665544000", "0", "%00"])
-def test_a_participants_id_is_a_uuid(door: Door, participant_id: str) -> None:
-    assert refused(door.get(participant_id)) == [("id", "STRING_UUID")]
+def test_a_participants_id_is_a_uuid(client: Client, participant_id: str) -> None:
+    assert refused(client.get(participant_id)) == [("id", "STRING_UUID")]
 
 
 @pytest.mark.parametrize("status", [4, -1, 2**31 - 1, -(2**31)])
-def test_a_status_is_one_that_is_defined(door: Door, external_id: str, status: int) -> None:
-    reply = door.create({"external_id": external_id, "status": status})
+def test_a_status_is_one_that_is_defined(client: Client, external_id: str, status: int) -> None:
+    reply = client.create({"external_id": external_id, "status": status})
     assert refused(reply) == [("status", "ENUM_DEFINED_ONLY")]
 
 
 @pytest.mark.parametrize("character", ["x", EMOJI])
-def test_attributes_of_the_greatest_lengths_are_kept(door: Door, external_id: str, character: str) -> None:
+def test_attributes_of_the_greatest_lengths_are_kept(client: Client, external_id: str, character: str) -> None:
     attributes = {character: "", character * 255: character * 4096}
-    reply = door.create({"external_id": external_id, "attributes": attributes})
+    reply = client.create({"external_id": external_id, "attributes": attributes})
     assert (reply.code, reply.participant["attributes"]) == ("OK", attributes)
 
 
 @pytest.mark.parametrize("character", ["x", EMOJI])
-def test_an_attribute_that_is_too_long_is_refused(door: Door, external_id: str, character: str) -> None:
+def test_an_attribute_that_is_too_long_is_refused(client: Client, external_id: str, character: str) -> None:
     key = character * 256
-    reply = door.create({"external_id": external_id, "attributes": {"plan": character * 4097, key: "x"}})
+    reply = client.create({"external_id": external_id, "attributes": {"plan": character * 4097, key: "x"}})
     assert refused(reply) == [
         ('attributes["plan"]', "STRING_MAX_LEN"),
         (f'attributes["{key}"]', "STRING_MAX_LEN"),
     ]
 
 
-def test_an_attribute_without_a_key_is_refused(door: Door, external_id: str) -> None:
-    reply = door.create({"external_id": external_id, "attributes": {"": "x"}})
+def test_an_attribute_without_a_key_is_refused(client: Client, external_id: str) -> None:
+    reply = client.create({"external_id": external_id, "attributes": {"": "x"}})
     assert refused(reply) == [('attributes[""]', "STRING_MIN_LEN")]
 
 
-def test_256_attributes_are_kept_and_257_refused(door: Door, external_id: str) -> None:
+def test_256_attributes_are_kept_and_257_refused(client: Client, external_id: str) -> None:
     attributes = {f"key-{number}": str(number) for number in range(256)}
-    reply = door.create({"external_id": external_id, "attributes": attributes})
+    reply = client.create({"external_id": external_id, "attributes": attributes})
     assert (reply.code, reply.participant["attributes"]) == ("OK", attributes)
-    reply = door.create({"external_id": external_id, "attributes": {**attributes, "one more": ""}})
+    reply = client.create({"external_id": external_id, "attributes": {**attributes, "one more": ""}})
     assert refused(reply) == [("attributes", "MAP_MAX_PAIRS")]
 
 
-def test_a_participant_has_at_most_256_attributes_over_all_upserts(door: Door, external_id: str) -> None:
+def test_a_participant_has_at_most_256_attributes_over_all_upserts(client: Client, external_id: str) -> None:
     # As small as attributes can be: they are counted whatever their size.
     first = {chr(ord("A") + number): "" for number in range(200)}
     second = {chr(ord("A") + number): "2" for number in range(150, 256)}
-    door.create({"external_id": external_id, "attributes": first})
-    full = door.create({"external_id": external_id, "attributes": second})
+    client.create({"external_id": external_id, "attributes": first})
+    full = client.create({"external_id": external_id, "attributes": second})
     assert full.participant["attributes"] == {**first, **second}
-    reply = door.create({"external_id": external_id, "first_name": "Jane", "attributes": {"one more": ""}})
+    reply = client.create({"external_id": external_id, "first_name": "Jane", "attributes": {"one more": ""}})
     assert refused(reply) == [("attributes", "TOO_MANY_ATTRIBUTES")]
-    assert door.get(full.participant["id"]).participant == full.participant
+    assert client.get(full.participant["id"]).participant == full.participant
 
 
-def test_a_participant_with_256_attributes_can_still_change(door: Door, external_id: str) -> None:
+def test_a_participant_with_256_attributes_can_still_change(client: Client, external_id: str) -> None:
     attributes = {f"key-{number}": "1" for number in range(256)}
-    door.create({"external_id": external_id, "attributes": attributes})
-    reply = door.create({"external_id": external_id, "first_name": "Jane", "attributes": {"key-0": "2"}})
+    client.create({"external_id": external_id, "attributes": attributes})
+    reply = client.create({"external_id": external_id, "first_name": "Jane", "attributes": {"key-0": "2"}})
     assert (reply.code, reply.participant["first_name"]) == ("OK", "Jane")
     assert reply.participant["attributes"] == {**attributes, "key-0": "2"}
 
 
 @pytest.mark.parametrize("character", ["x", EMOJI])
 @pytest.mark.parametrize("length", [1, 255])
-def test_a_tag_may_have_1_to_255_code_points(door: Door, external_id: str, character: str, length: int) -> None:
-    reply = door.create({"external_id": external_id, "tags": [character * length]})
+def test_a_tag_may_have_1_to_255_code_points(client: Client, external_id: str, character: str, length: int) -> None:
+    reply = client.create({"external_id": external_id, "tags": [character * length]})
     assert (reply.code, reply.participant["tags"]) == ("OK", [character * length])
 
 
 @pytest.mark.parametrize("character", ["x", EMOJI])
-def test_a_tag_that_is_empty_or_too_long_is_refused(door: Door, external_id: str, character: str) -> None:
-    reply = door.create({"external_id": external_id, "tags": ["", "fine", character * 256]})
+def test_a_tag_that_is_empty_or_too_long_is_refused(client: Client, external_id: str, character: str) -> None:
+    reply = client.create({"external_id": external_id, "tags": ["", "fine", character * 256]})
     assert refused(reply) == [("tags[0]", "STRING_MIN_LEN"), ("tags[2]", "STRING_MAX_LEN")]
 
 
-def test_a_tag_that_becomes_too_long_in_lower_case_is_refused(door: Door, external_id: str) -> None:
+def test_a_tag_that_becomes_too_long_in_lower_case_is_refused(client: Client, external_id: str) -> None:
     # U+0130 is two code points in lower case.
     fits, grows = "\u0130" + "x" * 253, "\u0130" + "x" * 254
-    reply = door.create({"external_id": external_id, "tags": [fits]})
+    reply = client.create({"external_id": external_id, "tags": [fits]})
     assert (reply.code, reply.participant["tags"]) == ("OK", ["i\u0307" + "x" * 253])
-    reply = door.create({"external_id": external_id, "tags": ["vip", grows, fits, grows]})
+    reply = client.create({"external_id": external_id, "tags": ["vip", grows, fits, grows]})
     assert refused(reply) == [("tags[1]", "STRING_MAX_LEN"), ("tags[3]", "STRING_MAX_LEN")]
 
 
-def test_256_tags_are_kept_and_257_refused(door: Door, external_id: str) -> None:
+def test_256_tags_are_kept_and_257_refused(client: Client, external_id: str) -> None:
     tags = [f"tag-{number}" for number in range(256)]
-    reply = door.create({"external_id": external_id, "tags": tags})
+    reply = client.create({"external_id": external_id, "tags": tags})
     assert (reply.code, reply.participant["tags"]) == ("OK", tags)
-    reply = door.create({"external_id": external_id, "tags": [*tags, "tag-0"]})
+    reply = client.create({"external_id": external_id, "tags": [*tags, "tag-0"]})
     assert refused(reply) == [("tags", "REPEATED_MAX_ITEMS")]
 
 
 @pytest.mark.parametrize("name", ["external_id", *NAMES, "phone"])
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\0x", "x\0"], ids=ascii)
-def test_u0000_is_refused_in_a_field(door: Door, external_id: str, name: str, text: str) -> None:
-    reply = door.create({"external_id": external_id, name: text})
+def test_u0000_is_refused_in_a_field(client: Client, external_id: str, name: str, text: str) -> None:
+    reply = client.create({"external_id": external_id, name: text})
     assert refused(reply) == [(name, "STRING_NOT_CONTAINS")]
     assert "\0" not in reply.message
     assert "U+0000" in reply.message
@@ -220,13 +222,15 @@ def test_u0000_is_refused_in_a_field(door: Door, external_id: str, name: str, te
     ],
     ids=["email", "program_id", "attribute key", "attribute value", "tag"],
 )
-def test_u0000_is_refused_wherever_it_hides(door: Door, external_id: str, request_: dict[str, Any], field: str) -> None:
-    reply = door.create({"external_id": external_id, **request_})
+def test_u0000_is_refused_wherever_it_hides(
+    client: Client, external_id: str, request_: dict[str, Any], field: str
+) -> None:
+    reply = client.create({"external_id": external_id, **request_})
     assert reply.code == "INVALID_ARGUMENT"
     assert set(reply.fields) == {field}
 
 
-def test_every_violation_is_reported_at_once(door: Door) -> None:
+def test_every_violation_is_reported_at_once(client: Client) -> None:
     request = {
         "external_id": "",
         "display_name": "x" * 256,
@@ -239,7 +243,7 @@ def test_every_violation_is_reported_at_once(door: Door) -> None:
         "attributes": {"plan": "x" * 4097, "": "x", 'a"b\\': "\0", "fine": ""},
         "tags": ["vip", "", "x" * 256],
     }
-    assert refused(door.create(request)) == sorted(
+    assert refused(client.create(request)) == sorted(
         [
             ("external_id", "STRING_MIN_LEN"),
             ("display_name", "STRING_MAX_LEN"),
@@ -258,20 +262,20 @@ def test_every_violation_is_reported_at_once(door: Door) -> None:
     )
 
 
-def test_an_invalid_request_writes_nothing(door: Door, external_id: str) -> None:
-    before = door.create({"external_id": external_id}).participant
-    assert door.create({"external_id": external_id, "first_name": "Jane", "phone": "5" * 51}).code != "OK"
-    assert door.get(before["id"]).participant == before
+def test_an_invalid_request_writes_nothing(client: Client, external_id: str) -> None:
+    before = client.create({"external_id": external_id}).participant
+    assert client.create({"external_id": external_id, "first_name": "Jane", "phone": "5" * 51}).code != "OK"
+    assert client.get(before["id"]).participant == before
 
 
 @pytest.mark.parametrize("key", ["{}", "\u00e9" * 250 + "{}", EMOJI * 250 + "{}"], ids=["short", "long", "longest"])
-def test_hundreds_of_violations_arrive(door: Door, external_id: str, key: str) -> None:
+def test_hundreds_of_violations_arrive(client: Client, external_id: str, key: str) -> None:
     # gRPC has room for some 8 KiB of them, and names the first.
     attributes = {key.format(number): "\0" for number in range(256)}
     tags = [""] * 256
-    reply = door.create({"external_id": external_id, "attributes": attributes, "tags": tags})
+    reply = client.create({"external_id": external_id, "attributes": attributes, "tags": tags})
     assert reply.code == "INVALID_ARGUMENT"
-    if isinstance(door, GrpcDoor):
+    if isinstance(client, GrpcClient):
         assert reply.violations[-1] == ("", "MORE_VIOLATIONS")
     else:
         assert len(reply.violations) == 512
@@ -279,32 +283,34 @@ def test_hundreds_of_violations_arrive(door: Door, external_id: str, key: str) -
 
 @pytest.mark.parametrize("length", [256, 1_000, 10_000, 100_000])
 @pytest.mark.parametrize("character", ["x", EMOJI, "\0", '"', "%"], ids=ascii)
-def test_a_violation_at_a_key_of_any_length_arrives(door: Door, external_id: str, length: int, character: str) -> None:
-    reply = door.create({"external_id": external_id, "attributes": {character * length: "x"}})
+def test_a_violation_at_a_key_of_any_length_arrives(
+    client: Client, external_id: str, length: int, character: str
+) -> None:
+    reply = client.create({"external_id": external_id, "attributes": {character * length: "x"}})
     assert reply.code == "INVALID_ARGUMENT"
     assert reply.violations
 
 
 def test_the_longest_valid_request_is_taken(deployment: Deployment, external_id: str) -> None:
     # 256 attributes of 4,096 code points of four bytes are more than HTTP takes.
-    door = GrpcDoor(deployment.service.grpc_address, deployment.tenant.key)
+    client = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
     attributes = {f"{number:03}" + EMOJI * 252: EMOJI * 4096 for number in range(256)}
-    reply = door.create({"external_id": external_id, "attributes": attributes})
-    door.close()
+    reply = client.create({"external_id": external_id, "attributes": attributes})
+    client.close()
     assert (reply.code, reply.message) == ("OK", "")
     assert reply.participant["attributes"] == attributes
 
 
 def test_what_grpc_sends_of_an_error_fits_in_8_kib_for_every_client(deployment: Deployment, external_id: str) -> None:
     # Clients that are not built on the same library get binary metadata in base64, and count it so.
-    door = GrpcDoor(deployment.service.grpc_address, deployment.tenant.key)
+    client = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
     attributes = {f"{EMOJI * 250}{number}": "\0" for number in range(256)}
     with pytest.raises(grpc.RpcError) as raised:
-        door.stub.CreateParticipant(
+        client.stub.CreateParticipant(
             messages.CreateParticipantRequest(external_id=external_id, attributes=attributes, tags=[""] * 256),
             metadata=(("x-api-key", deployment.tenant.key), ("x-request-id", "r" * 128)),
         )
-    door.close()
+    client.close()
     error: Any = raised.value
     sent = dict(error.trailing_metadata())
     sent["grpc-message"] = quote(error.details(), safe=punctuation.replace("%", "") + " ")

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.conftest import Deployment, deployed
-from tests.support.doors import GrpcDoor, HttpDoor
+from tests.support.clients import GrpcClient, HttpClient
 from tests.support.process import environment, run
 
 WORKERS = 3
@@ -60,12 +60,12 @@ def test_all_workers_share_both_ports_and_count_together(deployment: Deployment)
     before = calls_counted(deployment)
     for _ in range(10):
         # A new connection each, which the kernel gives to any worker.
-        for door in (
-            GrpcDoor(deployment.service.grpc_address, deployment.tenant.key),
-            HttpDoor(deployment.service.http_url, deployment.tenant.key),
+        for client in (
+            GrpcClient(deployment.service.grpc_address, deployment.tenant.key),
+            HttpClient(deployment.service.http_url, deployment.tenant.key),
         ):
-            assert door.create({"external_id": f"shared-{uuid4()}"}).result == "CREATED"
-            door.close()
+            assert client.create({"external_id": f"shared-{uuid4()}"}).result == "CREATED"
+            client.close()
     assert [calls_counted(deployment) - before for _ in range(6)] == [20.0] * 6
 
 
@@ -73,18 +73,18 @@ def test_first_calls_for_one_key_through_different_workers_make_one_participant(
     external_id = f"contended-{uuid4()}"
 
     def create(number: int) -> tuple[str, str]:
-        door = HttpDoor(deployment.service.http_url, deployment.tenant.key)
-        reply = door.create({"external_id": external_id, "attributes": {f"caller-{number}": "here"}})
-        door.close()
+        client = HttpClient(deployment.service.http_url, deployment.tenant.key)
+        reply = client.create({"external_id": external_id, "attributes": {f"caller-{number}": "here"}})
+        client.close()
         return reply.result, reply.participant["id"]
 
     with ThreadPoolExecutor(32) as pool:
         replies = list(pool.map(create, range(64)))
     assert [result for result, _ in replies].count("CREATED") == 1
     (participant_id,) = {participant_id for _, participant_id in replies}
-    door = HttpDoor(deployment.service.http_url, deployment.tenant.key)
-    assert len(door.get(participant_id).participant["attributes"]) == 64
-    door.close()
+    client = HttpClient(deployment.service.http_url, deployment.tenant.key)
+    assert len(client.get(participant_id).participant["attributes"]) == 64
+    client.close()
 
 
 def test_a_worker_that_dies_is_replaced_while_the_others_serve(deployment: Deployment) -> None:

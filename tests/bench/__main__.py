@@ -1,4 +1,4 @@
-"""The run: every contender at every number of callers, in turn, round after round."""
+"""The run: every system at every number of callers, in turn, round after round."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.bench import postgres, workload
 from tests.bench.chart import draw
-from tests.bench.field import Contender, contenders
+from tests.bench.lineup import System, systems
 from tests.bench.load import load_generator
 from tests.bench.machine import machine
 from tests.bench.measure import Slot
@@ -25,7 +25,7 @@ def main() -> None:
     """Runs the benchmark. A run of another kind than the whole one writes no files."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round, to see that everything works")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="the contenders to measure")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="the systems to measure")
     parser.add_argument("--callers", nargs="+", type=int, metavar="N", help="the numbers of callers to measure with")
     options = parser.parse_args()
     rounds, slot = (QUICK_ROUNDS, QUICK_SLOT) if options.quick else (ROUNDS, SLOT)
@@ -37,32 +37,32 @@ def main() -> None:
 
 
 def run(rounds: int, slot: Slot, only: list[str] | None, callers_only: list[int] | None) -> Results:
-    """Measures contenders, alternating, on one Postgres."""
+    """Measures systems, alternating, on one Postgres."""
     measurements = defaultdict(list)
     number = 1
     with postgres.postgres() as server, load_generator() as generator:
         database = postgres.new_database(server, "bench", workload.PARTICIPANTS)
-        with contenders(database, generator) as field:
+        with systems(database, generator) as field:
             chosen = [
-                (contender, callers)
-                for contender, callers in order(field)
-                if (only is None or contender.name in only) and (callers_only is None or callers in callers_only)
+                (system, callers)
+                for system, callers in order(field)
+                if (only is None or system.name in only) and (callers_only is None or callers in callers_only)
             ]
             for round_number in range(rounds):
                 # Every other round runs backwards, so that whoever comes after a costly neighbour comes before it the
                 # next time.
-                for contender, callers in chosen[::-1] if round_number % 2 else chosen:
-                    progress(f"round {round_number + 1} of {rounds}: {contender.title}, {callers} callers")
-                    measurement, number = contender.measure(callers, slot, number)
-                    measurements[contender.name, callers].append(measurement)
-        titles = {contender.name: contender.title for contender in field}
+                for system, callers in chosen[::-1] if round_number % 2 else chosen:
+                    progress(f"round {round_number + 1} of {rounds}: {system.title}, {callers} callers")
+                    measurement, number = system.measure(callers, slot, number)
+                    measurements[system.name, callers].append(measurement)
+        titles = {system.name: system.title for system in field}
         return Results(machine(postgres.version(server)), titles, dict(measurements))
 
 
-def order(field: list[Contender]) -> list[tuple[Contender, int]]:
+def order(field: list[System]) -> list[tuple[System, int]]:
     """Returns whom to measure one after the other, with how many callers."""
-    numbers = sorted({callers for contender in field for callers in contender.callers})
-    return [(contender, callers) for callers in numbers for contender in field if callers in contender.callers]
+    numbers = sorted({callers for system in field for callers in system.callers})
+    return [(system, callers) for callers in numbers for system in field if callers in system.callers]
 
 
 if __name__ == "__main__":

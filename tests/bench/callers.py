@@ -30,7 +30,7 @@ class Calls:
     failure: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def fail(self, error: Exception) -> None:
-        """Ends the job: a contender that does not answer has not taken part."""
+        """Ends the job: a system that does not answer has not taken part."""
         self.stopped = True
         if not self.failure.done():
             self.failure.set_exception(error)

@@ -58,7 +58,7 @@ class LoadGenerator:
         self._connection = connection
 
     def run(self, job: Job) -> Done:
-        """Runs one job. Raises RuntimeError when a request fails: the contenders are to answer all."""
+        """Runs one job. Raises RuntimeError when a request fails: the systems are to answer all."""
         self._connection.send(job)
         done = self._connection.recv()
         if isinstance(done, Done):

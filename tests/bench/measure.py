@@ -10,7 +10,7 @@ import psutil
 
 @dataclass(frozen=True)
 class Slot:
-    """How long a contender is warmed up and measured, in seconds."""
+    """How long a system is warmed up and measured, in seconds."""
 
     warm_up: float
     seconds: float
@@ -54,7 +54,7 @@ def _family_time(process: psutil.Process) -> float:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One contender, at one number of callers, in one round. Latencies are in seconds; a batch is one request."""
+    """One system, at one number of callers, in one round. Latencies are in seconds; a batch is one request."""
 
     requests: int
     seconds: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 
 from tests.bench import postgres, workload
-from tests.bench.field import Field, service
+from tests.bench.lineup import Field, service
 from tests.bench.load import load_generator
 from tests.bench.measure import Slot
 from tests.bench.progress import progress

@@ -15,7 +15,7 @@ Rounds = Sequence[Measurement]
 
 @dataclass(frozen=True)
 class Results:
-    """The measurements of all rounds, by contender and number of callers."""
+    """The measurements of all rounds, by system and number of callers."""
 
     machine: Mapping[str, str]
     titles: Mapping[str, str]
@@ -90,7 +90,7 @@ GOALS = [
     Goal("batches: unchanged ÷ changed, rows/s", ("batch_unchanged", 4), ("batch", 4), rate, at_least=1.5),
 ]
 
-HEADINGS = ("contender", "callers", "upserts/s", "p50 ms", "p99 ms", "server µs", "Postgres µs", "generator")
+HEADINGS = ("system", "callers", "upserts/s", "p50 ms", "p99 ms", "server µs", "Postgres µs", "generator")
 
 
 def as_text(results: Results) -> str:
@@ -156,7 +156,7 @@ def as_json(results: Results) -> str:
         {
             "machine": dict(results.machine),
             "ratios": [_goal_as_dict(results, goal) for goal in _measured(results)],
-            "contenders": [
+            "systems": [
                 {
                     "name": name,
                     "title": results.titles[name],

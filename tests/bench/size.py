@@ -6,7 +6,7 @@ from __future__ import annotations
 from statistics import median
 
 from tests.bench import postgres
-from tests.bench.field import Field, service
+from tests.bench.lineup import Field, service
 from tests.bench.load import load_generator
 from tests.bench.measure import Slot
 from tests.bench.progress import progress

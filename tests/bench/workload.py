@@ -1,4 +1,4 @@
-"""What every contender is asked: upserts of a filled participant, each of which changes one attribute.
+"""What every system is asked: upserts of a filled participant, each of which changes one attribute.
 
 Requests are made from a template by filling in fixed-width digits, so that making one costs the load generator next
 to nothing. `number` counts the requests of a run; it decides which participant is meant and what value it gets.

@@ -16,7 +16,7 @@ from participants.v1 import participant_pb2, participant_service_pb2
 from server.errors import InvalidArgument
 from server.gateway.decoding import MessageDecoder
 from server.gateway.encoding import MessageEncoder
-from tests.support.doors import JSON_OPTIONS
+from tests.support.clients import JSON_OPTIONS
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 maybe = st.none() | text

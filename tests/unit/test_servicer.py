@@ -8,11 +8,11 @@ from typing import cast
 
 from participants.v1.participant_service_pb2 import BatchCreateParticipantsRequest, CreateParticipantRequest
 
+from server.api.call import Call
+from server.api.servicer import SLICE, ParticipantServicer
 from server.errors import NotFound, ServiceError
 from server.participants.model import Upsert
 from server.participants.service import Participants
-from server.rpc.pipeline import Call
-from server.rpc.servicer import SLICE, ParticipantServicer
 
 
 class Refusing:

@@ -1,14 +1,14 @@
 -- Upserts participants: one row in, one row out, whatever the number, in one round trip and one commit.
 --
--- Read, merge, compare-and-swap. `judged` reads each participant as of the statement's snapshot and computes what
--- it is to become; `held` locks those that change and are still the version that was read, and skips what another
+-- Read, merge, compare-and-swap. `proposed` reads each participant as of the statement's snapshot and computes what
+-- it is to become; `locked` locks those that change and are still the version that was read, and skips what another
 -- transaction holds; `updated` writes them; `inserted` writes those whose key is still free. Where another
 -- transaction came first the outcome is null, and the caller runs the upsert again. What would change nothing is
 -- answered from the snapshot and not even locked. So no statement waits for a row lock, and none can deadlock on
 -- one; inserts of the same new keys wait for each other in key order.
 --
 -- In: a JSON array, in which an absent value is null and an empty profile field clears. Keys must not repeat.
-WITH judged AS MATERIALIZED (
+WITH proposed AS MATERIALIZED (
     SELECT
         i.n,
         i.organization_id,
@@ -82,11 +82,11 @@ WITH judged AS MATERIALIZED (
         LIMIT 1
     ) AS g ON true
 ),
-held AS MATERIALIZED (
+locked AS MATERIALIZED (
     SELECT
         j.n, j.row_id, j.status, j.display_name, j.email, j.first_name, j.last_name, j.phone, j.attributes, j.tags
     FROM participants AS p
-    JOIN (SELECT * FROM judged WHERE existed AND differs AND refusal IS NULL) AS j
+    JOIN (SELECT * FROM proposed WHERE existed AND differs AND refusal IS NULL) AS j
         ON p.ctid = j.row_id AND p.revision = j.revision AND p.participant_id = j.participant_id
     FOR NO KEY UPDATE OF p SKIP LOCKED
 ),
@@ -94,18 +94,18 @@ updated AS (
     UPDATE participants AS p
     SET
         revision = p.revision + 1,
-        status = h.status,
-        display_name = h.display_name,
-        email = h.email,
-        first_name = h.first_name,
-        last_name = h.last_name,
-        phone = h.phone,
-        attributes = h.attributes,
-        tags = h.tags,
+        status = l.status,
+        display_name = l.display_name,
+        email = l.email,
+        first_name = l.first_name,
+        last_name = l.last_name,
+        phone = l.phone,
+        attributes = l.attributes,
+        tags = l.tags,
         updated_at = greatest(statement_timestamp(), p.updated_at + interval '1 microsecond')
-    FROM held AS h
-    WHERE p.ctid = h.row_id
-    RETURNING h.n, p.updated_at
+    FROM locked AS l
+    WHERE p.ctid = l.row_id
+    RETURNING l.n, p.updated_at
 ),
 inserted AS (
     INSERT INTO participants (
@@ -115,7 +115,7 @@ inserted AS (
     SELECT
         organization_id, participant_id, external_id, status, display_name, email, first_name, last_name, phone,
         attributes, tags
-    FROM judged
+    FROM proposed
     WHERE NOT existed AND refusal IS NULL
     ORDER BY organization_id, external_id
     ON CONFLICT (organization_id, external_id) DO NOTHING
@@ -124,7 +124,7 @@ inserted AS (
 enrolled AS (
     INSERT INTO enrollments (organization_id, participant_id, program_id)
     SELECT j.organization_id, j.participant_id, j.program_id
-    FROM judged AS j
+    FROM proposed AS j
     WHERE j.enrolls
         AND (j.n IN (SELECT n FROM updated) OR j.participant_id IN (SELECT participant_id FROM inserted))
     ORDER BY j.organization_id, j.participant_id
@@ -173,6 +173,6 @@ SELECT
     ) AS tiers,
     (extract(epoch FROM coalesce(i.created_at, j.created_at)) * 1000000)::bigint AS created_at,
     (extract(epoch FROM coalesce(u.updated_at, i.updated_at, j.updated_at)) * 1000000)::bigint AS updated_at
-FROM judged AS j
+FROM proposed AS j
 LEFT JOIN updated AS u ON u.n = j.n
 LEFT JOIN inserted AS i ON i.participant_id = j.participant_id

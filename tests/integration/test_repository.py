@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from server.errors import InvalidArgument, NotFound, Unavailable
-from server.participants.model import Outcome, Upsert
-from server.participants.store import Contention, Refused
+from server.participants.model import Upsert, UpsertResult
+from server.participants.repository import Contention, Refused
 from server.postgres.database import Database
 from server.postgres.participants import PostgresParticipants
 from tests.conftest import Tenant, new_tenant
@@ -44,9 +44,9 @@ async def store(database: str) -> AsyncIterator[PostgresParticipants]:
     await opened.close()
 
 
-async def written(store: PostgresParticipants, upsert: Upsert) -> Outcome:
+async def written(store: PostgresParticipants, upsert: Upsert) -> UpsertResult:
     (outcome,) = await store.upsert([upsert])
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, UpsertResult)
     return outcome
 
 
@@ -69,7 +69,7 @@ async def test_each_upsert_of_a_statement_has_an_answer_of_its_own_in_order(
         ]
     )
     assert isinstance(outcomes[0], NotFound)
-    assert [outcome.result for outcome in outcomes[1:] if isinstance(outcome, Outcome)] == [
+    assert [outcome.result for outcome in outcomes[1:] if isinstance(outcome, UpsertResult)] == [
         "UPDATED",
         "UNCHANGED",
         "CREATED",
@@ -113,7 +113,7 @@ async def test_a_participant_that_is_locked_is_left_for_later_and_spoils_no_othe
         other.execute("SELECT * FROM participants WHERE external_id = 'locked' FOR UPDATE")
         outcomes = await store.upsert([make("locked", phone="1"), make("free", phone="1")])
     assert outcomes[0] is None
-    assert isinstance(outcomes[1], Outcome)
+    assert isinstance(outcomes[1], UpsertResult)
     assert (await written(store, make("locked", phone="1"))).result == "UPDATED"
 
 

@@ -1,4 +1,4 @@
-"""What every call passes through, whichever door it came by: deadline, key, decoding, errors, metrics."""
+"""What every call passes through, whichever transport it came by: deadline, key, decoding, errors, metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uuid_utils import uuid4
 
 from server.auth.authenticator import Authenticator
 from server.errors import Internal, ServiceError
-from server.metrics import Metrics
+from server.operations.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,20 @@ def request_id_from(metadata: Mapping[str, str | bytes]) -> str:
     return uuid4().hex
 
 
-class Pipeline:
+def presented_key(metadata: Mapping[str, str | bytes]) -> str | None:
+    """Returns the API key in `x-api-key` or `authorization: Bearer`, or None where there is none."""
+    key = metadata.get("x-api-key")
+    if key is None:
+        authorization = metadata.get("authorization")
+        if not isinstance(authorization, str):
+            return None
+        scheme, _, key = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+    return key.strip() if isinstance(key, str) else None
+
+
+class Interceptor:
     """Runs a method of the servicer for a caller, and lets nothing but a ServiceError out."""
 
     def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
@@ -74,7 +87,7 @@ class Pipeline:
         code = "INTERNAL"
         deadline = self._loop.time() + min(DEFAULT_TIMEOUT if time_left is None else time_left, MAX_TIMEOUT)
         try:
-            organization_id = await self._authenticator.authenticate(metadata, deadline)
+            organization_id = await self._authenticator.authenticate(presented_key(metadata), deadline)
             response = await method(decode(), Call(organization_id, deadline))
         except ServiceError as error:
             code = error.code.name

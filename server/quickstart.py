@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import psycopg
-from participants.v1 import participant_service_pb2
 
+from server.api.servicer import SERVICE
 from server.config import Address
 from server.gateway.routes import Routes
 from server.postgres import administration
@@ -20,8 +20,6 @@ from server.postgres.administration import NameTaken
 ORGANIZATION = "default"
 PROGRAM = "demo"
 KEY_FILE = "development-key"
-
-_SERVICE = participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"]
 
 
 def prepare(conninfo: str, data_directory: Path) -> str:
@@ -48,12 +46,12 @@ def _key(connection: psycopg.Connection[tuple[object, ...]], file: Path) -> str:
 def first_calls(key: str, grpc: Address, http: Address | None) -> str:
     """Returns a grpcurl and a curl line that work as they stand when pasted into another terminal."""
     body = shlex.quote('{"external_id": "user_abc123", "display_name": "Jane Doe", "attributes": {"plan": "premium"}}')
-    method = f"{_SERVICE.full_name}/CreateParticipant"
+    method = f"{SERVICE.full_name}/CreateParticipant"
     lines = [f"{_grpcurl()} -plaintext -H 'x-api-key: {key}' -d {body} {grpc.reachable()} {method}"]
     if http is not None:
         lines.append(
             f"curl -i -H 'X-API-Key: {key}' -H 'Content-Type: application/json' -d {body} "
-            f"http://{http.reachable()}{Routes(_SERVICE).template('CreateParticipant')}"
+            f"http://{http.reachable()}{Routes(SERVICE).template('CreateParticipant')}"
         )
     return "\n\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Servers of contenders as processes: each prints its address once it answers, and ends on SIGTERM."""
+"""Servers of systems as processes: each prints its address once it answers, and ends on SIGTERM."""
 
 from __future__ import annotations
 

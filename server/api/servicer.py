@@ -1,7 +1,7 @@
 """The ParticipantService: each method turns a message into a use case and its outcome into a message.
 
 The methods are given a `Call` in place of grpc's context, so that the gateway can call them without a socket; what
-calls them is the pipeline, which has authenticated the caller.
+calls them is the interceptor, which has authenticated the caller.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import TypeVar
 from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceServicer
 
+from server.api.call import Call
+from server.api.conversion import add_results, create_response, get_response, upsert_from_request
+from server.api.validation import validate
 from server.errors import ServiceError
 from server.participants.model import Upsert
 from server.participants.service import Participants
-from server.rpc.conversion import add_results, create_response, get_response, upsert_from_request
-from server.rpc.pipeline import Call
-from server.rpc.validation import validate
 
 # A batch lets other calls have the event loop each time it has converted so many items.
 SLICE = 100
+
+SERVICE = messages.DESCRIPTOR.services_by_name["ParticipantService"]
 
 T = TypeVar("T")
 

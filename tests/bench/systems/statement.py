@@ -1,4 +1,4 @@
-"""The statement that contenders other than ours run for each request."""
+"""The statement that systems other than ours run for each request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two doors, gRPC and HTTP, behind one interface, so that a test of the contract goes through both."""
+"""The two clients, gRPC and HTTP, behind one interface, so that a test of the contract goes through both."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EMPTY = {
 
 @dataclass
 class Reply:
-    """What a call came to, in the words of gRPC whichever door it went through.
+    """What a call came to, in the words of gRPC whichever client it went through.
 
     `code` is OK or the name of a gRPC code. `result` is CREATED, or over HTTP EXISTED in place of UPDATED and
     UNCHANGED, which HTTP does not tell apart. `violations` are by field path. `reason` and `domain` are those of
@@ -55,7 +55,7 @@ class Reply:
         return [path for path, _ in self.violations]
 
 
-class Door(Protocol):
+class Client(Protocol):
     """One way into the service."""
 
     name: str
@@ -69,14 +69,14 @@ class Door(Protocol):
     def create_batch(self, requests: Sequence[Mapping[str, Any]], key: str | None = None) -> Reply:
         """Calls BatchCreateParticipants with the fields of each request, as JSON has them."""
 
-    def told(self, result: str) -> str:
+    def expected(self, result: str) -> str:
         """Returns what `Reply.result` of CreateParticipant is when the service did this."""
 
     def close(self) -> None:
         """Closes the connections."""
 
 
-class GrpcDoor:
+class GrpcClient:
     """The way in through generated stubs."""
 
     name = "grpc"
@@ -101,7 +101,7 @@ class GrpcDoor:
         )
         return self._call(self.stub.BatchCreateParticipants, message, key, _reply_from_batch)
 
-    def told(self, result: str) -> str:
+    def expected(self, result: str) -> str:
         return result
 
     def close(self) -> None:
@@ -167,7 +167,7 @@ def reply_from_status(status: Any) -> Reply:
     return reply
 
 
-class HttpDoor:
+class HttpClient:
     """The way in through the JSON gateway."""
 
     name = "http"
@@ -190,7 +190,7 @@ class HttpDoor:
         assert response.status_code == 200
         return Reply("OK", items=[_reply_from_json_item(item) for item in response.json()["results"]])
 
-    def told(self, result: str) -> str:
+    def expected(self, result: str) -> str:
         return "CREATED" if result == "CREATED" else "EXISTED"
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from uuid_utils import uuid7
 
-from tests.bench.contenders.statement import numbered
+from tests.bench.systems.statement import numbered
 
 # Of 4, 8, 16 and 32, tried on 2 cores with 32 and 128 callers, none was clearly better, and 16 was worse.
 POOL_SIZE = 8

@@ -9,16 +9,14 @@ from contextlib import asynccontextmanager
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from participants.v1 import participant_service_pb2
 
+from server.api.call import Interceptor
+from server.api.servicer import SERVICE, ParticipantServicer
 from server.config import Address
-from server.ports import bound
+from server.operations.health import Health
 from server.rpc.handlers import service_handlers
-from server.rpc.health import Health
-from server.rpc.pipeline import Pipeline
-from server.rpc.servicer import ParticipantServicer
+from server.sockets import bound
 
-SERVICE = participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"]
 # Room for the largest valid CreateParticipant (256 attributes of 4,096 code points are 4.5 MiB) and for a batch.
 MAX_REQUEST_BYTES = 16 << 20
 # A grpcio server takes calls in one by one: it asks for the next when the event loop has come round with the last. So
@@ -29,10 +27,10 @@ GRACE = 1.0
 
 
 def grpc_servers(
-    servicer: ParticipantServicer, pipeline: Pipeline, health_service: Health, *, reflect: bool
+    servicer: ParticipantServicer, interceptor: Interceptor, health_service: Health, *, reflect: bool
 ) -> Sequence[grpc.aio.Server]:
     """Returns the servers that serve as one; they listen nowhere yet."""
-    handlers = service_handlers(SERVICE, servicer, pipeline)
+    handlers = service_handlers(SERVICE, servicer, interceptor)
     return [_server(handlers, health_service, reflect=reflect) for _ in range(SERVERS)]
 
 

@@ -1,4 +1,4 @@
-"""The field: all contenders, started together on one database and measured one at a time."""
+"""The field: all systems, started together on one database and measured one at a time."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from server.rpc.listener import SERVERS
+from server.rpc.server import SERVERS
 from tests.bench.callers import Target
-from tests.bench.contenders import pgbench
-from tests.bench.contenders.envoy import envoy
-from tests.bench.contenders.process import Server, running
 from tests.bench.load import Job, LoadGenerator
 from tests.bench.measure import Measurement, Slot
 from tests.bench.postgres import Database, participants_written_since, row_versions, set_as_requested, settle
+from tests.bench.systems import pgbench
+from tests.bench.systems.envoy import envoy
+from tests.bench.systems.process import Server, running
 from tests.support.process import Service, environment
 
 CALLERS = (1, 32, 128)
@@ -23,12 +23,12 @@ BATCH_CALLERS = (4,)
 BATCH_ITEMS = 1_000
 
 
-# Measures a contender with so many callers, from the request of this number on, and returns the next number too.
+# Measures a system with so many callers, from the request of this number on, and returns the next number too.
 Measure = Callable[[int, Slot, int], tuple[Measurement, int]]
 
 
 @dataclass(frozen=True)
-class Contender:
+class System:
     """One who takes part, and with how many callers."""
 
     name: str
@@ -39,7 +39,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Field:
-    """Makes contenders on one database, called by one load generator."""
+    """Makes systems on one database, called by one load generator."""
 
     database: Database
     generator: LoadGenerator
@@ -100,56 +100,56 @@ class Field:
 
 
 @contextmanager
-def contenders(database: Database, generator: LoadGenerator) -> Iterator[list[Contender]]:
-    """Starts all contenders. Those that are not measured are idle."""
+def systems(database: Database, generator: LoadGenerator) -> Iterator[list[System]]:
+    """Starts all systems. Those that are not measured are idle."""
     field = Field(database, generator)
     with ExitStack() as stack:
-        nothing = stack.enter_context(running("tests.bench.contenders.nothing", "1"))
-        nothing_shared = stack.enter_context(running("tests.bench.contenders.nothing", str(SERVERS)))
-        one_statement = stack.enter_context(running("tests.bench.contenders.one_statement", database.conninfo))
-        fastapi = stack.enter_context(running("tests.bench.contenders.fastapi_asyncpg", database.conninfo))
+        nothing = stack.enter_context(running("tests.bench.systems.nothing", "1"))
+        nothing_shared = stack.enter_context(running("tests.bench.systems.nothing", str(SERVERS)))
+        one_statement = stack.enter_context(running("tests.bench.systems.one_statement", database.conninfo))
+        fastapi = stack.enter_context(running("tests.bench.systems.fastapi_asyncpg", database.conninfo))
         ours, gateway = stack.enter_context(service(database))
         directory = Path(stack.enter_context(TemporaryDirectory()))
         transcoder = stack.enter_context(envoy(ours, directory))
         yield [
-            Contender("nothing", "gRPC: grpcio, doing nothing", CALLERS, field.called("grpc", nothing)),
-            Contender(
+            System("nothing", "gRPC: grpcio, doing nothing", CALLERS, field.called("grpc", nothing)),
+            System(
                 "nothing_shared",
                 f"gRPC: the same, {SERVERS} servers on a port",
                 CALLERS,
                 field.called("grpc", nothing_shared),
             ),
-            Contender("ours", "gRPC: this service", CALLERS, field.writing(field.called("grpc", ours))),
-            Contender(
+            System("ours", "gRPC: this service", CALLERS, field.writing(field.called("grpc", ours))),
+            System(
                 "one_statement",
                 "gRPC: grpcio and psycopg, one statement a request",
                 CALLERS,
                 field.writing(field.called("grpc", one_statement)),
             ),
-            Contender("gateway", "HTTP: this service", CALLERS, field.writing(field.called("http", gateway))),
-            Contender("fastapi", "HTTP: FastAPI and asyncpg", CALLERS, field.writing(field.called("http", fastapi))),
-            Contender(
+            System("gateway", "HTTP: this service", CALLERS, field.writing(field.called("http", gateway))),
+            System("fastapi", "HTTP: FastAPI and asyncpg", CALLERS, field.writing(field.called("http", fastapi))),
+            System(
                 "envoy", "HTTP: Envoy before this service", CALLERS, field.writing(field.called("http", transcoder))
             ),
-            Contender(
+            System(
                 "pgbench",
                 "pgbench, one row a statement",
                 CALLERS,
                 field.writing(field.pgbench(pgbench.single_row_script)),
             ),
-            Contender(
+            System(
                 "batch",
                 "gRPC: this service, 1,000 upserts a call",
                 BATCH_CALLERS,
                 field.writing(field.called("batch", ours, BATCH_ITEMS)),
             ),
-            Contender(
+            System(
                 "batch_unchanged",
                 "gRPC: the same, changing nothing",
                 BATCH_CALLERS,
                 field.leaving_alone(field.called("batch_unchanged", ours, BATCH_ITEMS)),
             ),
-            Contender(
+            System(
                 "pgbench_rows",
                 "pgbench, 100 rows a statement",
                 BATCH_CALLERS,
@@ -160,7 +160,7 @@ def contenders(database: Database, generator: LoadGenerator) -> Iterator[list[Co
 
 @contextmanager
 def service(database: Database) -> Iterator[tuple[Server, Server]]:
-    """Runs this service as its users do, and yields its two doors: gRPC and HTTP."""
+    """Runs this service as its users do, and yields its two clients: gRPC and HTTP."""
     process = Service(environment(DATABASE_URL=database.conninfo))
     try:
         yield Server(process.grpc_address, [process.pid]), Server(process.http_url.partition("//")[2], [process.pid])

@@ -15,13 +15,13 @@ import psycopg
 import pytest
 
 from server.errors import Conflict, DeadlineExceeded, InvalidArgument, Overloaded, ServiceError, Unavailable
-from server.participants import lane as lane_module
-from server.participants import writer as writer_module
-from server.participants.model import Outcome, Participant, Upsert
-from server.participants.store import Contention, ParticipantStore
-from server.participants.writer import SharedWriter
+from server.participants.model import Participant, Upsert, UpsertResult
+from server.participants.repository import Contention, ParticipantRepository
 from server.postgres.database import Database
 from server.postgres.participants import PostgresParticipants
+from server.writes import batcher as lane_module
+from server.writes import group_commit as writer_module
+from server.writes.group_commit import GroupCommit
 from tests.conftest import Tenant, new_tenant
 
 MakeUpsert = Callable[..., Upsert]
@@ -38,14 +38,14 @@ class RecordingStore:
     A statement that has one of `held` in it waits until `released`.
     """
 
-    def __init__(self, store: ParticipantStore) -> None:
+    def __init__(self, store: ParticipantRepository) -> None:
         self._store = store
         self.groups: list[list[str]] = []
         self.held: set[str] = set()
         self.reached = asyncio.Event()
         self.released = asyncio.Event()
 
-    async def upsert(self, upserts: Sequence[Upsert]) -> Sequence[Outcome | ServiceError | None]:
+    async def upsert(self, upserts: Sequence[Upsert]) -> Sequence[UpsertResult | ServiceError | None]:
         group = [upsert.external_id for upsert in upserts]
         self.groups.append(group)
         if self.held.intersection(group):
@@ -60,11 +60,11 @@ class RecordingStore:
 class UnreliableStore:
     """A store in which statements meet other transactions at random."""
 
-    def __init__(self, store: ParticipantStore, chance: random.Random) -> None:
+    def __init__(self, store: ParticipantRepository, chance: random.Random) -> None:
         self._store = store
         self._chance = chance
 
-    async def upsert(self, upserts: Sequence[Upsert]) -> Sequence[Outcome | ServiceError | None]:
+    async def upsert(self, upserts: Sequence[Upsert]) -> Sequence[UpsertResult | ServiceError | None]:
         if self._chance.random() < 0.2:
             raise Contention
         taken = [self._chance.random() < 0.8 for _ in upserts]
@@ -107,8 +107,8 @@ async def store(database: str) -> AsyncIterator[RecordingStore]:
 
 
 @pytest.fixture
-async def writer(store: RecordingStore) -> AsyncIterator[SharedWriter]:
-    writer = SharedWriter(store)
+async def writer(store: RecordingStore) -> AsyncIterator[GroupCommit]:
+    writer = GroupCommit(store)
     yield writer
     store.released.set()
     async with asyncio.timeout(10):
@@ -126,7 +126,7 @@ def soon(seconds: float = 20.0) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-async def hold(writer: SharedWriter, store: RecordingStore, upsert: Upsert) -> asyncio.Future[Outcome]:
+async def hold(writer: GroupCommit, store: RecordingStore, upsert: Upsert) -> asyncio.Future[UpsertResult]:
     """Submits an upsert, and returns once its statement is under way, which waits there until it is released."""
     store.held = {upsert.external_id}
     outcome = writer.submit(upsert, soon())
@@ -141,7 +141,7 @@ def rows(conninfo: str) -> dict[str, dict[str, str]]:
 
 
 async def test_an_idle_writer_writes_what_arrives_in_one_turn_as_one_statement(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     keys = [f"key-{number}" for number in range(10)]
     outcomes = await asyncio.gather(*(writer.submit(make(key), soon()) for key in keys))
@@ -151,7 +151,7 @@ async def test_an_idle_writer_writes_what_arrives_in_one_turn_as_one_statement(
 
 @pytest.mark.usefixtures("patient")
 async def test_what_arrives_while_a_statement_is_under_way_goes_into_the_next(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     futures = [await hold(writer, store, make("first"))]
     for key in ("second", "third", "fourth"):
@@ -164,7 +164,7 @@ async def test_what_arrives_while_a_statement_is_under_way_goes_into_the_next(
 
 
 async def test_a_stalled_statement_does_not_hold_up_others(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     stalled = await hold(writer, store, make("stalled"))
     assert (await writer.submit(make("other"), soon())).result == "CREATED"
@@ -172,7 +172,7 @@ async def test_a_stalled_statement_does_not_hold_up_others(
 
 
 async def test_a_full_group_is_written_beside_the_first(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane_module, "MAX_STATEMENT_UPSERTS", 2)
     monkeypatch.setattr(lane_module, "STALLED_AFTER", 60.0)
@@ -184,7 +184,7 @@ async def test_a_full_group_is_written_beside_the_first(
 
 
 async def test_stalled_statements_do_not_hold_up_a_full_group(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane_module, "MAX_STATEMENT_UPSERTS", 2)
     store.held = {"0", "2"}
@@ -194,7 +194,7 @@ async def test_stalled_statements_do_not_hold_up_a_full_group(
 
 
 async def test_the_next_statement_waits_for_most_of_the_callers_and_not_for_the_last(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane_module, "GATHERING_FACTOR", math.inf)
     monkeypatch.setattr(lane_module, "MAX_GATHERING", 10.0)
@@ -210,7 +210,7 @@ async def test_the_next_statement_waits_for_most_of_the_callers_and_not_for_the_
 
 
 async def test_callers_who_have_left_are_waited_for_once(
-    writer: SharedWriter, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+    writer: GroupCommit, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane_module, "GATHERING_FACTOR", math.inf)
     monkeypatch.setattr(lane_module, "MAX_GATHERING", 0.5)
@@ -225,7 +225,7 @@ async def test_callers_who_have_left_are_waited_for_once(
 
 @pytest.mark.usefixtures("patient")
 async def test_a_call_goes_by_items_of_batches_in_a_statement_of_its_own(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane_module, "MAX_STATEMENT_UPSERTS", 2)
     store.held = {"0"}
@@ -239,7 +239,7 @@ async def test_a_call_goes_by_items_of_batches_in_a_statement_of_its_own(
 
 
 async def test_upserts_of_one_key_apply_in_order_of_arrival_whether_called_or_in_batches(
-    writer: SharedWriter, make: MakeUpsert, database: str
+    writer: GroupCommit, make: MakeUpsert, database: str
 ) -> None:
     futures = [
         writer.submit(make("key", n=str(number), **{str(number): ""}), soon(), of_batch=number % 2 == 0)
@@ -251,7 +251,7 @@ async def test_upserts_of_one_key_apply_in_order_of_arrival_whether_called_or_in
 
 
 async def test_a_lone_upsert_does_not_wait_for_company_after_a_slow_statement(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     store.held = {"0"}
     slow = [writer.submit(make(str(number)), soon()) for number in range(10)]
@@ -264,7 +264,7 @@ async def test_a_lone_upsert_does_not_wait_for_company_after_a_slow_statement(
 
 
 async def test_a_statement_takes_no_more_upserts_than_its_limit(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane_module, "MAX_STATEMENT_UPSERTS", 4)
     await asyncio.gather(*(writer.submit(make(str(number)), soon()) for number in range(10)))
@@ -272,7 +272,7 @@ async def test_a_statement_takes_no_more_upserts_than_its_limit(
 
 
 async def test_a_statement_takes_no_more_bytes_than_its_limit(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane_module, "MAX_STATEMENT_BYTES", 1000)
     await asyncio.gather(*(writer.submit(make(str(number), size=500), soon()) for number in range(5)))
@@ -280,7 +280,7 @@ async def test_a_statement_takes_no_more_bytes_than_its_limit(
 
 
 async def test_upserts_of_one_key_apply_in_order_of_arrival(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     futures = [writer.submit(make("same", **{"last": str(n), f"n{n}": ""}), soon()) for n in range(10)]
     other = writer.submit(make("other"), soon())
@@ -295,7 +295,7 @@ async def test_upserts_of_one_key_apply_in_order_of_arrival(
 
 @pytest.mark.usefixtures("patient")
 async def test_an_upsert_that_is_withdrawn_before_its_write_began_is_not_written(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, database: str
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert, database: str
 ) -> None:
     first = await hold(writer, store, make("first"))
     withdrawn, behind = (writer.submit(make("withdrawn", n=n), soon()) for n in ("1", "2"))
@@ -310,7 +310,7 @@ async def test_an_upsert_that_is_withdrawn_before_its_write_began_is_not_written
 
 
 async def test_an_upsert_that_is_withdrawn_as_its_statement_is_made_is_not_written_and_blocks_nothing(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     withdrawn = writer.submit(make("key", n="1"), soon())
     # The statement is made in this turn of the event loop, and would start in the next.
@@ -324,7 +324,7 @@ async def test_an_upsert_that_is_withdrawn_as_its_statement_is_made_is_not_writt
 
 
 async def test_a_statement_for_which_nobody_waits_any_more_is_stopped_and_blocks_nothing(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     store.held = {"key"}
     withdrawn = [writer.submit(make(key), soon()) for key in ("key", "beside")]
@@ -339,7 +339,7 @@ async def test_a_statement_for_which_nobody_waits_any_more_is_stopped_and_blocks
 
 
 async def test_a_statement_for_which_one_still_waits_goes_on(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     store.held = {"key"}
     withdrawn, wanted = (writer.submit(make(key), soon()) for key in ("key", "beside"))
@@ -352,7 +352,7 @@ async def test_a_statement_for_which_one_still_waits_goes_on(
 
 @pytest.mark.usefixtures("patient")
 async def test_an_upsert_whose_deadline_passed_before_its_write_began_is_not_written(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, database: str
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert, database: str
 ) -> None:
     first = await hold(writer, store, make("first"))
     late = writer.submit(make("late"), soon(0.01))
@@ -366,7 +366,7 @@ async def test_an_upsert_whose_deadline_passed_before_its_write_began_is_not_wri
 
 @pytest.mark.usefixtures("patient")
 async def test_everyone_who_waits_is_told_at_the_own_deadline(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     held = await hold(writer, store, make("held"))
     started = asyncio.get_running_loop().time()
@@ -388,7 +388,7 @@ async def test_everyone_who_waits_is_told_at_the_own_deadline(
 
 
 async def test_an_upsert_that_the_database_refuses_fails_alone(
-    writer: SharedWriter, make: MakeUpsert, database: str
+    writer: GroupCommit, make: MakeUpsert, database: str
 ) -> None:
     with psycopg.connect(database) as connection:
         connection.execute("ALTER TABLE participants ADD CHECK (external_id NOT LIKE 'guilty%')")
@@ -399,13 +399,13 @@ async def test_an_upsert_that_the_database_refuses_fails_alone(
         if key.startswith("guilty"):
             assert isinstance(outcome, InvalidArgument)
         else:
-            assert isinstance(outcome, Outcome)
+            assert isinstance(outcome, UpsertResult)
             assert outcome.result == "CREATED"
     assert set(rows(database)) == {key for key in keys if key.startswith("innocent")}
 
 
 async def test_a_statement_that_loses_the_database_fails_and_the_next_is_written(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert, database: str
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert, database: str
 ) -> None:
     with psycopg.connect(database, autocommit=True) as admin:
         admin.execute("BEGIN")
@@ -438,7 +438,7 @@ class Lock:
 
 
 @pytest.fixture
-async def locked(writer: SharedWriter, make: MakeUpsert, database: str) -> AsyncIterator[Lock]:
+async def locked(writer: GroupCommit, make: MakeUpsert, database: str) -> AsyncIterator[Lock]:
     """A lock on the row of the participant `locked`."""
     await writer.submit(make("locked"), soon())
     lock = Lock(database, "SELECT * FROM participants WHERE external_id = %s FOR UPDATE", ["locked"])
@@ -447,7 +447,7 @@ async def locked(writer: SharedWriter, make: MakeUpsert, database: str) -> Async
 
 
 async def test_a_locked_participant_holds_up_no_other_and_is_written_when_it_is_released(
-    writer: SharedWriter, make: MakeUpsert, locked: Lock
+    writer: GroupCommit, make: MakeUpsert, locked: Lock
 ) -> None:
     held_up = writer.submit(make("locked", plan="premium"), soon())
     others = [writer.submit(make(f"other-{number}"), soon()) for number in range(10)]
@@ -459,7 +459,7 @@ async def test_a_locked_participant_holds_up_no_other_and_is_written_when_it_is_
 
 @pytest.mark.usefixtures("locked")
 async def test_a_participant_that_stays_locked_is_a_conflict(
-    writer: SharedWriter, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+    writer: GroupCommit, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "MAX_CONTENDED_ATTEMPTS", 3)
     with pytest.raises(Conflict) as error:
@@ -468,20 +468,20 @@ async def test_a_participant_that_stays_locked_is_a_conflict(
 
 
 @pytest.mark.usefixtures("locked")
-async def test_a_deadline_passes_while_a_participant_is_locked(writer: SharedWriter, make: MakeUpsert) -> None:
+async def test_a_deadline_passes_while_a_participant_is_locked(writer: GroupCommit, make: MakeUpsert) -> None:
     with pytest.raises(DeadlineExceeded):
         await writer.submit(make("locked", plan="premium"), soon(0.2))
 
 
 @pytest.mark.usefixtures("locked")
 async def test_an_upsert_that_changes_nothing_of_a_locked_participant_is_answered(
-    writer: SharedWriter, make: MakeUpsert
+    writer: GroupCommit, make: MakeUpsert
 ) -> None:
     assert (await writer.submit(make("locked"), soon())).result == "UNCHANGED"
 
 
 async def test_a_key_that_another_transaction_is_creating_holds_up_no_other_and_is_updated_in_the_end(
-    writer: SharedWriter, make: MakeUpsert, tenant: Tenant, database: str
+    writer: GroupCommit, make: MakeUpsert, tenant: Tenant, database: str
 ) -> None:
     creation = Lock(
         database,
@@ -502,7 +502,7 @@ async def test_a_key_that_another_transaction_is_creating_holds_up_no_other_and_
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("limit", [("MAX_WAITING_UPSERTS", 3), ("MAX_WAITING_BYTES", 300)])
 async def test_a_full_queue_refuses_at_once_and_takes_more_when_it_has_emptied(
-    writer: SharedWriter,
+    writer: GroupCommit,
     store: RecordingStore,
     make: MakeUpsert,
     monkeypatch: pytest.MonkeyPatch,
@@ -520,7 +520,7 @@ async def test_a_full_queue_refuses_at_once_and_takes_more_when_it_has_emptied(
 
 
 async def test_closing_waits_for_the_statement_under_way(
-    writer: SharedWriter, store: RecordingStore, make: MakeUpsert
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     future = await hold(writer, store, make("key"))
     closing = asyncio.create_task(writer.close())
@@ -532,7 +532,7 @@ async def test_closing_waits_for_the_statement_under_way(
 
 
 async def test_closing_waits_for_an_upsert_that_is_to_run_again(
-    writer: SharedWriter, make: MakeUpsert, locked: Lock
+    writer: GroupCommit, make: MakeUpsert, locked: Lock
 ) -> None:
     future = writer.submit(make("locked", plan="premium"), soon())
     closing = asyncio.create_task(writer.close())
@@ -548,7 +548,7 @@ async def test_under_failures_at_random_each_key_ends_as_if_its_upserts_had_run_
     store: RecordingStore, make: MakeUpsert, database: str, seed: int
 ) -> None:
     chance = random.Random(seed)
-    writer = SharedWriter(UnreliableStore(store, chance))
+    writer = GroupCommit(UnreliableStore(store, chance))
     model: dict[str, dict[str, str]] = {}
 
     async def call(number: int) -> None:
@@ -573,7 +573,7 @@ async def upsert_every_key(conninfo: str, organization_id: str, process: int) ->
     chance = random.Random(process)
     came_of_it: list[tuple[str, str, str]] = []
     async with opened(conninfo) as store:
-        writer = SharedWriter(store)
+        writer = GroupCommit(store)
         for number in range(ROUNDS):
             keys = chance.sample(range(KEYS), KEYS)
             upserts = [upsert_of(organization_id, str(key), {f"{process}-{number}": ""}) for key in keys]

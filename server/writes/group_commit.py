@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from server.errors import Conflict, DeadlineExceeded, FieldViolation, InvalidArgument, Overloaded, ServiceError
-from server.participants.lane import TIMER_RESOLUTION, Lane, Waiting
-from server.participants.model import Outcome, Upsert
-from server.participants.store import Contention, ParticipantStore, Refused
-from server.participants.timer import SharedTimer
+from server.participants.model import Upsert, UpsertResult
+from server.participants.repository import Contention, ParticipantRepository, Refused
+from server.writes.batcher import TIMER_RESOLUTION, Lane, Waiting
+from server.writes.timer import SharedTimer
 
 # What may wait before callers are sent away: seconds of work, and a bounded amount of memory.
 MAX_WAITING_UPSERTS = 20_000
@@ -24,7 +24,7 @@ MAX_CONTENDED_PAUSE = 0.1
 MAX_CONTENDED_ATTEMPTS = 30
 
 
-class SharedWriter:
+class GroupCommit:
     """Writes upserts in the statements of two lanes: one for calls, and one for the items of batches.
 
     So a call waits neither behind thousands of items nor for a statement full of them to be written.
@@ -35,7 +35,7 @@ class SharedWriter:
     sake of another.
     """
 
-    def __init__(self, store: ParticipantStore) -> None:
+    def __init__(self, store: ParticipantRepository) -> None:
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._calls = Lane(self._write)
@@ -47,7 +47,7 @@ class SharedWriter:
         self._released = asyncio.Event()
         self._expiry_timer = SharedTimer(self._expire)
 
-    def submit(self, upsert: Upsert, deadline: float, *, of_batch: bool = False) -> asyncio.Future[Outcome]:
+    def submit(self, upsert: Upsert, deadline: float, *, of_batch: bool = False) -> asyncio.Future[UpsertResult]:
         """Queues one upsert, and returns the future of what comes of it once it is committed.
 
         `deadline` is on the event loop's clock, and a write does not begin after it. The future fails with what the
@@ -146,7 +146,7 @@ class SharedWriter:
         else:
             self._fail(group[0], error)
 
-    def _settle(self, waiting: Waiting, outcome: Outcome | ServiceError | None) -> None:
+    def _settle(self, waiting: Waiting, outcome: UpsertResult | ServiceError | None) -> None:
         if outcome is None:
             self._postpone(waiting)
         elif isinstance(outcome, ServiceError):

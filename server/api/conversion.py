@@ -10,11 +10,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from participants.v1 import participant_pb2
 from participants.v1 import participant_service_pb2 as messages
 
+from server.api.fast_validation import is_trivially_valid
+from server.api.status import status_from_error
+from server.api.validation import validate
 from server.errors import ServiceError
-from server.participants.model import Outcome, Participant, Result, Status, Upsert
-from server.rpc.precheck import surely_valid
-from server.rpc.status import status_from_error
-from server.rpc.validation import validate
+from server.participants.model import Participant, Result, Status, Upsert, UpsertResult
 
 _STATUS_NAMES: dict[int, str | None] = {
     participant_pb2.Participant.STATUS_UNSPECIFIED: None,
@@ -52,7 +52,7 @@ def upsert_from_request(request: messages.CreateParticipantRequest, organization
         request.tags[:],
         request.ByteSize(),
     )
-    if not surely_valid(upsert):
+    if not is_trivially_valid(upsert):
         validate(request)
     return upsert
 
@@ -62,7 +62,7 @@ def _empty_or_none(request: messages.CreateParticipantRequest, field: Any) -> st
     return "" if request.HasField(field) else None
 
 
-def create_response(outcome: Outcome) -> messages.CreateParticipantResponse:
+def create_response(outcome: UpsertResult) -> messages.CreateParticipantResponse:
     """Returns the answer to CreateParticipant."""
     response = messages.CreateParticipantResponse(result=_RESULT_NUMBERS[outcome.result])
     _fill(response.participant, outcome.participant)
@@ -76,7 +76,9 @@ def get_response(participant: Participant) -> messages.GetParticipantResponse:
     return response
 
 
-def add_results(response: messages.BatchCreateParticipantsResponse, outcomes: Iterable[Outcome | ServiceError]) -> None:
+def add_results(
+    response: messages.BatchCreateParticipantsResponse, outcomes: Iterable[UpsertResult | ServiceError]
+) -> None:
     """Adds results to the answer to BatchCreateParticipants."""
     add = response.results.add
     for outcome in outcomes:

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from server.participants.model import Outcome, Upsert
-from server.participants.timer import SharedTimer
+from server.participants.model import Upsert, UpsertResult
+from server.writes.timer import SharedTimer
 
 # A statement takes what waits, up to this many upserts and about this many bytes. Bulk work gains a third by this size
 # over 128, while the first upsert of a statement waits for the last.
@@ -37,7 +37,7 @@ class Waiting:
     upsert: Upsert
     deadline: float
     lane: Lane
-    outcome: asyncio.Future[Outcome]
+    outcome: asyncio.Future[UpsertResult]
     attempts: int = 0
 
 

@@ -21,8 +21,8 @@ from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool
 from uuid_utils import uuid7
 
-from tests.bench.contenders.process import serve_grpc
-from tests.bench.contenders.statement import UPSERT
+from tests.bench.systems.process import serve_grpc
+from tests.bench.systems.statement import UPSERT
 
 # Of 4, 8, 16 and 32, tried on 2 cores with 32 and 128 callers, none was clearly better, and 16 was worse.
 POOL_SIZE = 8

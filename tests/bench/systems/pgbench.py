@@ -14,9 +14,9 @@ import orjson
 import psutil
 
 from tests.bench import workload
-from tests.bench.contenders.statement import with_parameters
 from tests.bench.measure import Measurement, Slot, cpu_time, measurement
 from tests.bench.postgres import Database
+from tests.bench.systems.statement import with_parameters
 
 ROWS = 100
 THREADS = 2

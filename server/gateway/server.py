@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from server.api.call import request_id_from
 from server.config import Address
 from server.gateway.application import Gateway
 from server.gateway.http import HttpError
-from server.ports import address_of, bound
-from server.rpc.pipeline import request_id_from
+from server.sockets import address_of, bound
 
 BACKLOG = 2048
 

@@ -16,7 +16,7 @@ from participants.v1.participant_service_pb2 import CreateParticipantRequest, Cr
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceServicer
 
 from tests.bench import workload
-from tests.bench.contenders.process import serve_grpc
+from tests.bench.systems.process import serve_grpc
 
 ANSWER = json_format.ParseDict(
     {

@@ -17,7 +17,7 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from participants.v1 import participant_service_pb2
 
-from tests.bench.contenders.process import Server, stop
+from tests.bench.systems.process import Server, stop
 
 ENVOY = Path(sys.executable).parent / "envoy"
 START_TIMEOUT = 20.0

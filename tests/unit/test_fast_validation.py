@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from participants.v1.participant_service_pb2 import CreateParticipantRequest
 
+from server.api import conversion
+from server.api.validation import validate
 from server.errors import InvalidArgument
-from server.rpc import conversion
-from server.rpc.validation import validate
 
 ORGANIZATION = "01890000-0000-7000-8000-000000000000"
 UUID = "0197f2a0-5f5e-7b6e-8b5c-0123456789ab"

@@ -17,11 +17,10 @@ from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 from rich.console import Console
 
 from server.config import ConfigurationError, Settings, read_settings
-from server.development import KEY_FILE
 from server.importer.progress import Counts, Meter
 from server.importer.rows import Row, comma_separated, json_lines
 from server.importer.sender import REJECTED, Report, Sender
-from server.rpc.listener import MAX_REQUEST_BYTES
+from server.quickstart import KEY_FILE
 
 READERS = {"jsonl": json_lines, "csv": comma_separated}
 # Looking at the progress of every row would cost more than reading it.
@@ -95,10 +94,7 @@ def _metered(rows: Iterable[Row], file: IO[bytes], meter: Meter) -> Iterator[Row
 
 
 async def _send(settings: Settings, rows: Iterable[Row], report: Report) -> None:
-    options = [
-        ("grpc.max_receive_message_length", -1),
-        ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
-    ]
+    options = [("grpc.max_receive_message_length", -1)]
     async with grpc.aio.insecure_channel(str(settings.grpc_address.reachable()), options=options) as channel:
         await Sender(ParticipantServiceStub(channel), _key(settings), report).send(rows)
 

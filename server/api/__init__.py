@@ -1,0 +1,1 @@
+"""What every call goes through, whichever transport it came by: deadline, key, rules, conversion, errors."""
