@@ -48,7 +48,7 @@ class Participant(_message.Message):
         """The participant has left."""
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper):
-        """Where a participant stands in its life."""
+        """Lifecycle state."""
 
     STATUS_UNSPECIFIED: Participant.Status.ValueType  # 0
     """No status was given. A request that carries this value leaves the status as it is, and a participant that
@@ -196,6 +196,7 @@ class Participant(_message.Message):
     TIERS_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The participant's own identifier, a UUID that the service chose when it created the participant. Never empty,
     and never changes.
@@ -205,7 +206,7 @@ class Participant(_message.Message):
     Never empty, and never changes.
     """
     status: Global___Participant.Status.ValueType
-    """Where the participant stands in its life. Never unspecified."""
+    """The participant's lifecycle state. Never unspecified."""
     display_name: _builtins.str
     """The name to show for the participant. Absent when it is not set."""
     email: _builtins.str
@@ -216,6 +217,8 @@ class Participant(_message.Message):
     """The participant's last name. Absent when it is not set."""
     phone: _builtins.str
     """The phone number to reach the participant at. Absent when it is not set."""
+    etag: _builtins.str
+    """An opaque string that changes with every change of the participant, and with nothing else. Never empty."""
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Key-value metadata; rules read a key as `participant.attributes.{key}`. Empty when there is none."""
@@ -277,10 +280,11 @@ class Participant(_message.Message):
         tiers: _abc.Mapping[_builtins.str, Global___Participant.Tier] | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_first_name", b"_first_name", "_last_name", b"_last_name", "_phone", b"_phone", "created_at", b"created_at", "display_name", b"display_name", "email", b"email", "first_name", b"first_name", "last_name", b"last_name", "phone", b"phone", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_first_name", b"_first_name", "_last_name", b"_last_name", "_phone", b"_phone", "attributes", b"attributes", "balances", b"balances", "counters", b"counters", "created_at", b"created_at", "display_name", b"display_name", "email", b"email", "external_id", b"external_id", "first_name", b"first_name", "id", b"id", "last_name", b"last_name", "phone", b"phone", "program_ids", b"program_ids", "status", b"status", "tags", b"tags", "tiers", b"tiers", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_first_name", b"_first_name", "_last_name", b"_last_name", "_phone", b"_phone", "attributes", b"attributes", "balances", b"balances", "counters", b"counters", "created_at", b"created_at", "display_name", b"display_name", "email", b"email", "etag", b"etag", "external_id", b"external_id", "first_name", b"first_name", "id", b"id", "last_name", b"last_name", "phone", b"phone", "program_ids", b"program_ids", "status", b"status", "tags", b"tags", "tiers", b"tiers", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
     _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015

@@ -154,7 +154,7 @@ class CreateParticipantResponse(_message.Message):
         CREATED: CreateParticipantResponse._Result.ValueType  # 1
         """There was no such participant, and it was created."""
         UPDATED: CreateParticipantResponse._Result.ValueType  # 2
-        """The participant existed, and something of it changed."""
+        """The participant existed, and at least one field changed."""
         UNCHANGED: CreateParticipantResponse._Result.ValueType  # 3
         """The participant existed and was already as the request wants it; nothing was written."""
 
@@ -166,7 +166,7 @@ class CreateParticipantResponse(_message.Message):
     CREATED: CreateParticipantResponse.Result.ValueType  # 1
     """There was no such participant, and it was created."""
     UPDATED: CreateParticipantResponse.Result.ValueType  # 2
-    """The participant existed, and something of it changed."""
+    """The participant existed, and at least one field changed."""
     UNCHANGED: CreateParticipantResponse.Result.ValueType  # 3
     """The participant existed and was already as the request wants it; nothing was written."""
 
@@ -244,7 +244,33 @@ class BatchCreateParticipantsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _View:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[BatchCreateParticipantsRequest._View.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        VIEW_UNSPECIFIED: BatchCreateParticipantsRequest._View.ValueType  # 0
+        """The same as `FULL`."""
+        BASIC: BatchCreateParticipantsRequest._View.ValueType  # 1
+        """Only `id`, `external_id`, `etag` and the result: for callers who need no more, and a good deal faster."""
+        FULL: BatchCreateParticipantsRequest._View.ValueType  # 2
+        """The whole participant."""
+
+    class View(_View, metaclass=_ViewEnumTypeWrapper):
+        """How much of each participant the answer holds."""
+
+    VIEW_UNSPECIFIED: BatchCreateParticipantsRequest.View.ValueType  # 0
+    """The same as `FULL`."""
+    BASIC: BatchCreateParticipantsRequest.View.ValueType  # 1
+    """Only `id`, `external_id`, `etag` and the result: for callers who need no more, and a good deal faster."""
+    FULL: BatchCreateParticipantsRequest.View.ValueType  # 2
+    """The whole participant."""
+
     REQUESTS_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    view: Global___BatchCreateParticipantsRequest.View.ValueType
+    """How much of each participant the answer holds. Unspecified is the whole participant."""
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreateParticipantRequest]:
         """The upserts, at most 1,000, applied in order where they name the same participant. Each is validated on its
@@ -255,10 +281,11 @@ class BatchCreateParticipantsRequest(_message.Message):
         self,
         *,
         requests: _abc.Iterable[Global___CreateParticipantRequest] | None = ...,
+        view: Global___BatchCreateParticipantsRequest.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -272,7 +299,7 @@ class BatchCreateParticipantsResponse(_message.Message):
 
     @_typing.final
     class Item(_message.Message):
-        """What became of one item: `participant` and `result`, or `status`."""
+        """The outcome of one item: `participant` and `result`, or `status`."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -283,7 +310,7 @@ class BatchCreateParticipantsResponse(_message.Message):
         """What the upsert did. Absent when the item failed."""
         @_builtins.property
         def participant(self) -> _participant_pb2.Participant:
-            """The participant as it was committed. Absent when the item failed."""
+            """The participant as it was committed, or of it what `view` asked for. Absent when the item failed."""
 
         @_builtins.property
         def status(self) -> _status_pb2.Status:

@@ -74,8 +74,8 @@ class ParticipantServiceServicer:
         Of an existing participant only what the request carries changes; an upsert that changes nothing writes
         nothing. Over HTTP the answer is the participant alone: 201 with `Location` when it was created, else 200.
 
-        Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` is no program of the
-        caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
+        Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` does not name a
+        program of the caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
         which to retry; `ABORTED` when the participant is locked by another transaction.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -46,8 +46,8 @@ class ParticipantServiceStub:
     Of an existing participant only what the request carries changes; an upsert that changes nothing writes
     nothing. Over HTTP the answer is the participant alone: 201 with `Location` when it was created, else 200.
 
-    Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` is no program of the
-    caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
+    Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` does not name a
+    program of the caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
     which to retry; `ABORTED` when the participant is locked by another transaction.
     """
     GetParticipant: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.GetParticipantRequest, _participant_service_pb2.GetParticipantResponse]
@@ -81,8 +81,8 @@ class ParticipantServiceAsyncStub(ParticipantServiceStub):
     Of an existing participant only what the request carries changes; an upsert that changes nothing writes
     nothing. Over HTTP the answer is the participant alone: 201 with `Location` when it was created, else 200.
 
-    Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` is no program of the
-    caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
+    Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` does not name a
+    program of the caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
     which to retry; `ABORTED` when the participant is locked by another transaction.
     """
     GetParticipant: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.GetParticipantRequest, _participant_service_pb2.GetParticipantResponse]  # type: ignore[assignment]
@@ -119,8 +119,8 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
         Of an existing participant only what the request carries changes; an upsert that changes nothing writes
         nothing. Over HTTP the answer is the participant alone: 201 with `Location` when it was created, else 200.
 
-        Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` is no program of the
-        caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
+        Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` does not name a
+        program of the caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
         which to retry; `ABORTED` when the participant is locked by another transaction.
         """
 
