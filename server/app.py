@@ -70,8 +70,8 @@ async def service(settings: Settings, conninfo: str, fixed_organization_id: str 
         database = Database(conninfo)
         stack.push_async_callback(database.close)
         await database.open()
-        store = PostgresParticipants(database)
-        writer = GroupCommit(store)
+        repository = PostgresParticipants(database)
+        writer = GroupCommit(repository)
         stack.push_async_callback(writer.close)
         authenticator = Authenticator(
             PostgresKeys(database), fixed_key=settings.api_key, fixed_organization_id=fixed_organization_id
@@ -81,7 +81,7 @@ async def service(settings: Settings, conninfo: str, fixed_organization_id: str 
         health = Health(probe.is_up)
         metrics = Metrics()
         interceptor = Interceptor(authenticator, metrics)
-        servicer = ParticipantServicer(Participants(store, writer))
+        servicer = ParticipantServicer(Participants(repository, writer))
 
         share_ports = settings.workers > 1
         grpc_servers = rpc.grpc_servers(servicer, interceptor, health, reflect=settings.reflection)

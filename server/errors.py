@@ -127,8 +127,11 @@ class DeadlineExceeded(ServiceError):
 
 
 class Internal(ServiceError):
-    """A fault of the service. The caller is told the request id and nothing else; the log has the rest."""
+    """A fault of the service. The caller is told the request id and nothing else; the log has the rest.
 
-    def __init__(self, request_id: str) -> None:
-        super().__init__(f"internal error, request id {request_id}")
+    Where the fault is found the request is not known; whoever answers the call names it.
+    """
+
+    def __init__(self, request_id: str | None = None) -> None:
+        super().__init__("internal error" if request_id is None else f"internal error, request id {request_id}")
         self.request_id = request_id

@@ -32,6 +32,14 @@ class Call:
 
     organization_id: str
     deadline: float
+    metadata: Mapping[str, str | bytes]
+    given_request_id: str | None
+
+    @property
+    def request_id(self) -> str:
+        """The id that the answer names. Only what goes wrong needs one, so it is not made before."""
+        self.given_request_id = self.given_request_id or request_id_from(self.metadata)
+        return self.given_request_id
 
 
 Method = Callable[[Any, Call], Awaitable[Message]]
@@ -88,7 +96,10 @@ class Interceptor:
         deadline = self._loop.time() + min(DEFAULT_TIMEOUT if time_left is None else time_left, MAX_TIMEOUT)
         try:
             organization_id = await self._authenticator.authenticate(presented_key(metadata), deadline)
-            response = await method(decode(), Call(organization_id, deadline))
+            response = await method(decode(), Call(organization_id, deadline, metadata, request_id))
+        except Internal:
+            # It has been logged where it was found.
+            raise Internal(request_id or request_id_from(metadata)) from None
         except ServiceError as error:
             code = error.code.name
             raise

@@ -13,8 +13,16 @@ from participants.v1 import participant_service_pb2 as messages
 from server.api.fast_validation import is_trivially_valid
 from server.api.status import status_from_error
 from server.api.validation import validate
-from server.errors import ServiceError
-from server.participants.model import Participant, Result, Status, Upsert, UpsertResult
+from server.participants.model import (
+    Outcome,
+    Participant,
+    ParticipantNames,
+    Result,
+    Status,
+    Upsert,
+    Written,
+    etag,
+)
 
 _STATUS_NAMES: dict[int, str | None] = {
     participant_pb2.Participant.STATUS_UNSPECIFIED: None,
@@ -34,23 +42,26 @@ _RESULT_NUMBERS = {
 }
 
 
-def upsert_from_request(request: messages.CreateParticipantRequest, organization_id: str) -> Upsert:
+def upsert_from_request(
+    request: messages.CreateParticipantRequest, organization_id: str, *, whole: bool = True
+) -> Upsert:
     """Returns what a request asks to be written for an organization. Raises InvalidArgument."""
     attributes = request.attributes
     upsert = Upsert(
-        organization_id,
-        request.external_id,
-        request.display_name or _empty_or_none(request, "display_name"),
-        request.email or _empty_or_none(request, "email"),
-        request.first_name or _empty_or_none(request, "first_name"),
-        request.last_name or _empty_or_none(request, "last_name"),
-        request.phone or _empty_or_none(request, "phone"),
-        request.program_id or _empty_or_none(request, "program_id"),
-        _STATUS_NAMES.get(request.status, "unknown"),
+        organization_id=organization_id,
+        external_id=request.external_id,
+        display_name=request.display_name or _empty_or_none(request, "display_name"),
+        email=request.email or _empty_or_none(request, "email"),
+        first_name=request.first_name or _empty_or_none(request, "first_name"),
+        last_name=request.last_name or _empty_or_none(request, "last_name"),
+        phone=request.phone or _empty_or_none(request, "phone"),
+        program_id=request.program_id or _empty_or_none(request, "program_id"),
+        status=_STATUS_NAMES.get(request.status, "unknown"),
         # dict() and items() of a protobuf map take longer.
-        {key: attributes[key] for key in attributes},
-        request.tags[:],
-        request.ByteSize(),
+        attributes={key: attributes[key] for key in attributes},
+        tags=request.tags[:],
+        size=request.ByteSize(),
+        whole=whole,
     )
     if not is_trivially_valid(upsert):
         validate(request)
@@ -62,10 +73,10 @@ def _empty_or_none(request: messages.CreateParticipantRequest, field: Any) -> st
     return "" if request.HasField(field) else None
 
 
-def create_response(outcome: UpsertResult) -> messages.CreateParticipantResponse:
+def create_response(written: Written) -> messages.CreateParticipantResponse:
     """Returns the answer to CreateParticipant."""
-    response = messages.CreateParticipantResponse(result=_RESULT_NUMBERS[outcome.result])
-    _fill(response.participant, outcome.participant)
+    response = messages.CreateParticipantResponse(result=_RESULT_NUMBERS[written.result])
+    _fill(response.participant, written.participant)
     return response
 
 
@@ -76,22 +87,23 @@ def get_response(participant: Participant) -> messages.GetParticipantResponse:
     return response
 
 
-def add_results(
-    response: messages.BatchCreateParticipantsResponse, outcomes: Iterable[UpsertResult | ServiceError]
-) -> None:
+def add_results(response: messages.BatchCreateParticipantsResponse, outcomes: Iterable[Outcome]) -> None:
     """Adds results to the answer to BatchCreateParticipants."""
     add = response.results.add
     for outcome in outcomes:
-        if isinstance(outcome, ServiceError):
-            add(status=status_from_error(outcome))
-        else:
+        if isinstance(outcome, Written):
             _fill(add(result=_RESULT_NUMBERS[outcome.result]).participant, outcome.participant)
+        else:
+            add(status=status_from_error(outcome.error))
 
 
-def _fill(message: participant_pb2.Participant, participant: Participant) -> None:
+def _fill(message: participant_pb2.Participant, participant: Participant | ParticipantNames) -> None:
     """Sets the fields of an empty message, in place: one that is made by itself is copied into its response."""
     message.id = participant.id
     message.external_id = participant.external_id
+    message.etag = etag(participant.id, participant.revision)
+    if isinstance(participant, ParticipantNames):
+        return
     message.status = _STATUS_NUMBERS[participant.status]
     _fill_profile(message, participant)
     # update() of a protobuf map takes longer.

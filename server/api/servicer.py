@@ -7,6 +7,7 @@ calls them is the interceptor, which has authenticated the caller.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
@@ -16,9 +17,11 @@ from participants.v1.participant_service_pb2_grpc import ParticipantServiceServi
 from server.api.call import Call
 from server.api.conversion import add_results, create_response, get_response, upsert_from_request
 from server.api.validation import validate
-from server.errors import ServiceError
-from server.participants.model import Upsert
+from server.errors import Internal, ServiceError
+from server.participants.model import Outcome, Rejected, Upsert
 from server.participants.service import Participants
+
+logger = logging.getLogger(__name__)
 
 # A batch lets other calls have the event loop each time it has converted so many items.
 SLICE = 100
@@ -53,20 +56,32 @@ class ParticipantServicer(ParticipantServiceServicer):
         self, request: messages.BatchCreateParticipantsRequest, call: Call
     ) -> messages.BatchCreateParticipantsResponse:
         validate(request)
-        upserts: list[Upsert | ServiceError] = []
+        whole = request.view != messages.BatchCreateParticipantsRequest.BASIC
+        upserts: list[Upsert | Rejected] = []
         async for items in _slices(request.requests):
-            upserts += [_upsert_or_error(item, call.organization_id) for item in items]
+            upserts += [_upsert_or_rejected(item, call, whole=whole) for item in items]
         response = messages.BatchCreateParticipantsResponse()
         async for outcomes in _slices(await self._participants.upsert_all(upserts, call.deadline)):
-            add_results(response, outcomes)
+            add_results(response, [_told(outcome, call) for outcome in outcomes])
         return response
 
 
-def _upsert_or_error(request: messages.CreateParticipantRequest, organization_id: str) -> Upsert | ServiceError:
+def _upsert_or_rejected(request: messages.CreateParticipantRequest, call: Call, *, whole: bool) -> Upsert | Rejected:
     try:
-        return upsert_from_request(request, organization_id)
+        return upsert_from_request(request, call.organization_id, whole=whole)
     except ServiceError as error:
-        return error
+        return Rejected(error)
+    except Exception:
+        # A fault of ours with one item must spoil no other.
+        logger.exception("an item of a batch failed, request id %s", call.request_id)
+        return Rejected(Internal())
+
+
+def _told(outcome: Outcome, call: Call) -> Outcome:
+    """Returns what the caller is told of an outcome: of a fault, the request's id."""
+    if isinstance(outcome, Rejected) and isinstance(outcome.error, Internal):
+        return Rejected(Internal(call.request_id))
+    return outcome
 
 
 async def _slices(items: Sequence[T]) -> AsyncIterator[Sequence[T]]:

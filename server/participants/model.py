@@ -1,17 +1,23 @@
-"""The nouns: a participant, the upsert that makes or changes one, and what came of it."""
+"""The nouns: a participant, the upsert that makes or changes one, and what became of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final, NamedTuple
 
+from server.errors import ServiceError
+
+# What a participant as a whole may hold, however many requests fill it; bytes are those of UTF-8, of keys and values.
 MAX_ATTRIBUTES = 256
+MAX_ATTRIBUTE_BYTES = 65_536
+MAX_TAG_BYTES = 16_384
 MAX_TAG_LENGTH = 255
 
 
 class Status(StrEnum):
-    """Where a participant stands in its life."""
+    """Lifecycle state."""
 
     ACTIVE = "ACTIVE"
     SUSPENDED = "SUSPENDED"
@@ -26,32 +32,29 @@ class Result(StrEnum):
     UNCHANGED = "UNCHANGED"
 
 
-# Not frozen, though nothing changes one after it was made: a frozen dataclass takes five times as long to build,
-# and one of each is built for every request.
-@dataclass(slots=True)
+# Not frozen: a frozen dataclass takes five times as long to build, and one of each is built for every request.
+@dataclass(slots=True, kw_only=True, eq=False)
 class Upsert:
     """What to write under the key (organization_id, external_id).
 
     A profile field that is None stays as it is, and one that is empty is cleared. `status` None leaves the status,
-    empty `attributes` and `tags` leave theirs. Ids are UUIDs in text form. `size` is about the bytes it takes.
+    empty `attributes` and `tags` leave theirs. Ids are UUIDs in text form. `size` is about the bytes it takes. `whole`
+    tells whether the answer is to be the whole participant, or its names alone.
     """
 
     organization_id: str
     external_id: str
-    display_name: str | None
-    email: str | None
-    first_name: str | None
-    last_name: str | None
-    phone: str | None
-    program_id: str | None
-    status: str | None
+    display_name: str | None = None
+    email: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    phone: str | None = None
+    program_id: str | None = None
+    status: str | None = None
     attributes: Mapping[str, str]
     tags: Sequence[str]
     size: int
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return (self.organization_id, self.external_id)
+    whole: bool = True
 
 
 @dataclass(slots=True)
@@ -72,35 +75,66 @@ class Tier:
     rank: int
 
 
-@dataclass(slots=True)
-class Participant:
+def etag(participant_id: str, revision: int) -> str:
+    """Returns the etag of a participant's revision.
+
+    The id is in it because a participant that is deleted and made anew starts at the first revision again.
+    """
+    return f"{participant_id[-12:]}{revision:x}"
+
+
+class Participant(NamedTuple):
     """A participant as it was committed. A profile field that is not set is None.
 
     Times are microseconds since 1970, UTC, which is all that the database and the answers know of them: a datetime
-    would be built only to be taken apart again.
+    would be built only to be taken apart again. `revision` counts the participant's versions.
     """
 
     id: str
     external_id: str
+    revision: int
     status: str
     display_name: str | None
     email: str | None
     first_name: str | None
     last_name: str | None
     phone: str | None
-    attributes: Mapping[str, str]
     tags: Sequence[str]
+    created_at: int
+    updated_at: int
     program_ids: Sequence[str]
+    attributes: Mapping[str, str]
     counters: Mapping[str, str]
     balances: Sequence[Balance]
     tiers: Mapping[str, Tier]
-    created_at: int
-    updated_at: int
 
 
-@dataclass(slots=True)
-class UpsertResult:
-    """What an upsert did, and the participant as it was committed."""
+class ParticipantNames(NamedTuple):
+    """Of a participant, what identifies it and its version: for callers who need no more."""
+
+    id: str
+    external_id: str
+    revision: int
+
+
+class Written(NamedTuple):
+    """An upsert that was committed: what it did, and the participant as committed, or its names alone."""
 
     result: str
-    participant: Participant
+    participant: Participant | ParticipantNames
+
+
+class Rejected(NamedTuple):
+    """An upsert of which nothing was written, unless the error is Unavailable: then nobody knows."""
+
+    error: ServiceError
+
+
+class Retry:
+    """Another transaction held, or had just written, what the upsert is to write: nothing was written, run it again."""
+
+
+RETRY: Final = Retry()
+
+# What became of an upsert, from the repository to the servicer, where it is raised, if it is, once.
+Outcome = Written | Rejected

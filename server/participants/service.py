@@ -5,39 +5,41 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from server.errors import DeadlineExceeded, FieldViolation, InvalidArgument, NotFound, ServiceError
-from server.participants.model import MAX_TAG_LENGTH, Participant, Upsert, UpsertResult
+from server.errors import DeadlineExceeded, FieldViolation, InvalidArgument, NotFound
+from server.participants.model import MAX_TAG_LENGTH, Outcome, Participant, Rejected, Upsert, Written
 from server.participants.repository import ParticipantRepository, UpsertWriter
 
 
 class Participants:
     """Upserts and reads the participants of all organizations."""
 
-    def __init__(self, store: ParticipantRepository, writer: UpsertWriter) -> None:
-        self._store = store
+    def __init__(self, repository: ParticipantRepository, writer: UpsertWriter) -> None:
+        self._repository = repository
         self._writer = writer
 
-    async def upsert(self, upsert: Upsert, deadline: float) -> UpsertResult:
-        """Creates or updates one participant (contract, section 2).
+    async def upsert(self, upsert: Upsert, deadline: float) -> Written:
+        """Creates or updates one participant.
 
         `deadline` is on the event loop's clock. Raises InvalidArgument, NotFound for an unknown program, Conflict,
-        Overloaded, DeadlineExceeded and Unavailable.
+        Overloaded, DeadlineExceeded, Unavailable, and Internal for a fault of the service.
         """
-        outcome = self._submit(upsert, deadline, of_batch=False)
+        upsert.tags = normalized_tags(upsert.tags)
+        future = self._writer.submit(upsert, deadline)
         try:
-            return await outcome
+            outcome = await future
         except asyncio.CancelledError:
             self._writer.withdraw()
             raise
+        if isinstance(outcome, Rejected):
+            raise outcome.error
+        return outcome
 
-    async def upsert_all(
-        self, upserts: Sequence[Upsert | ServiceError], deadline: float
-    ) -> Sequence[UpsertResult | ServiceError]:
-        """Upserts each on its own, and returns in order what came of each: an outcome, or what `upsert` would raise.
+    async def upsert_all(self, upserts: Sequence[Upsert | Rejected], deadline: float) -> Sequence[Outcome]:
+        """Upserts each on its own, and returns in order what became of each.
 
-        What is an error already stays that error. Upserts of the same participant apply in order.
+        What is rejected already stays so. Upserts of the same participant apply in order.
         """
-        submitted = [self._submit_or_error(upsert, deadline) for upsert in upserts]
+        submitted = [self._submit(upsert, deadline) for upsert in upserts]
         pending = [outcome for outcome in submitted if isinstance(outcome, asyncio.Future)]
         try:
             # They settle by the statement, so this waits a few times; gather would be called back for each of them.
@@ -49,44 +51,27 @@ class Participants:
                 outcome.cancel()
             self._writer.withdraw()
             raise
-        return [_settled(outcome) for outcome in submitted]
+        return [outcome.result() if isinstance(outcome, asyncio.Future) else outcome for outcome in submitted]
 
     async def get(self, organization_id: str, participant_id: str, deadline: float) -> Participant:
         """Returns a participant of the organization, or raises NotFound, DeadlineExceeded and Unavailable."""
         try:
             async with asyncio.timeout_at(deadline):
-                participant = await self._store.get(organization_id, participant_id)
+                participant = await self._repository.get(organization_id, participant_id)
         except TimeoutError:
             raise DeadlineExceeded from None
         if participant is None:
             raise NotFound("there is no participant with this id", reason="PARTICIPANT_NOT_FOUND")
         return participant
 
-    def _submit(self, upsert: Upsert, deadline: float, *, of_batch: bool) -> asyncio.Future[UpsertResult]:
-        if upsert.tags:
-            upsert.tags = normalized_tags(upsert.tags)
-        return self._writer.submit(upsert, deadline, of_batch=of_batch)
-
-    def _submit_or_error(
-        self, upsert: Upsert | ServiceError, deadline: float
-    ) -> asyncio.Future[UpsertResult] | ServiceError:
-        if isinstance(upsert, ServiceError):
+    def _submit(self, upsert: Upsert | Rejected, deadline: float) -> asyncio.Future[Outcome] | Rejected:
+        if isinstance(upsert, Rejected):
             return upsert
         try:
-            return self._submit(upsert, deadline, of_batch=True)
-        except ServiceError as error:
-            return error
-
-
-def _settled(outcome: asyncio.Future[UpsertResult] | ServiceError) -> UpsertResult | ServiceError:
-    if isinstance(outcome, ServiceError):
-        return outcome
-    error = outcome.exception()
-    if error is None:
-        return outcome.result()
-    if isinstance(error, ServiceError):
-        return error
-    raise error
+            upsert.tags = normalized_tags(upsert.tags)
+        except InvalidArgument as error:
+            return Rejected(error)
+        return self._writer.submit(upsert, deadline, bulk=True)
 
 
 def normalized_tags(tags: Sequence[str]) -> Sequence[str]:
@@ -94,6 +79,8 @@ def normalized_tags(tags: Sequence[str]) -> Sequence[str]:
 
     Lower case can be longer (U+0130 becomes two code points), so a tag may be too long only now.
     """
+    if not tags:
+        return tags
     text = "".join(tags)
     if text == text.lower() and len(set(tags)) == len(tags):
         return tags

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, LiteralString
 
 import orjson
 import psycopg
-from psycopg import AsyncConnection, generators
-from psycopg.adapt import Transformer
-from psycopg.pq import ConnStatus, ExecStatus, Format
-from psycopg.pq.abc import PGresult
+from psycopg import AsyncConnection
+from psycopg.pq import ConnStatus
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from server.errors import Unavailable
 from server.participants.repository import Contention, Refused
 from server.postgres import queries
+from server.postgres.prepared import PreparedConnection, Row
 from server.postgres.queries import Query
 
 logger = logging.getLogger(__name__)
@@ -44,11 +45,16 @@ SESSION: tuple[LiteralString, ...] = (
     "SET jit = off",
 )
 
-Row = Sequence[Any]
+# How long a connection stays out of the pool, in seconds: the pool looks at its age only when it comes back.
+LEASE = 60.0
 
 
 class Database:
-    """The pool of connections that requests use."""
+    """The connections that requests use, each with our queries prepared.
+
+    The pool connects, replaces and counts. A connection taken from it is kept for LEASE, idle between statements: to
+    check one out and in for each statement would cost more than a small statement does.
+    """
 
     def __init__(self, conninfo: str) -> None:
         self._pool = AsyncConnectionPool(
@@ -63,32 +69,81 @@ class Database:
             check=_check,
             open=False,
         )
+        self._idle: list[PreparedConnection] = []
+        # How many wait for the pool: what is given back goes to them first.
+        self._waiting = 0
+        self._background: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         await self._pool.open()
 
     async def close(self) -> None:
+        if self._background:
+            await asyncio.wait(self._background)
+        while self._idle:
+            await self._pool.putconn(self._idle.pop().detach())
         await self._pool.close(timeout=1.0)
 
-    async def fetch(self, query: Query, *parameters: bytes) -> Sequence[Row]:
+    async def write(self, query: Query, *parameters: bytes | None) -> Sequence[Row]:
         """Runs one query in a commit of its own, and returns its rows. Parameters are in Postgres' text format.
 
-        Raises Unavailable, Contention and Refused in place of the driver's errors.
+        When it is cancelled it has the statement cancelled, and returns only when that is over: whatever is run after
+        it comes after it. Raises Unavailable, Contention and Refused in place of the driver's errors.
         """
         with translated_errors():
-            connection = await self._pool.getconn()
+            prepared = await self._take()
             try:
-                return await _execute(connection, query, parameters)
+                return await prepared.run(query, parameters)
             finally:
-                await self._pool.putconn(connection)
+                await self._end(prepared)
 
-    async def read(self, query: Query, *parameters: bytes) -> Sequence[Row]:
-        """Runs one query that writes nothing, as `fetch` does, and raises Unavailable and Refused."""
+    async def read(self, query: Query, *parameters: bytes | None) -> Sequence[Row]:
+        """Runs one query that writes nothing, as `write` does, and raises Unavailable and Refused.
+
+        When it is cancelled it returns at once, and the statement is cancelled in the background.
+        """
         try:
-            return await self.fetch(query, *parameters)
+            with translated_errors():
+                prepared = await self._take()
+                try:
+                    return await prepared.run(query, parameters)
+                finally:
+                    if prepared.is_idle:
+                        await self._give_back(prepared)
+                    else:
+                        self._run_in_background(self._end(prepared))
         except Contention:
             # A reader waits for a table only, which a migration holds.
             raise Unavailable from None
+
+    async def _take(self) -> PreparedConnection:
+        while self._idle:
+            prepared = self._idle.pop()
+            if prepared.is_idle:
+                return prepared
+            await self._pool.putconn(prepared.detach())
+        self._waiting += 1
+        try:
+            return PreparedConnection(await self._pool.getconn())
+        finally:
+            self._waiting -= 1
+
+    async def _end(self, prepared: PreparedConnection) -> None:
+        try:
+            await prepared.cancel()
+        finally:
+            await self._give_back(prepared)
+
+    async def _give_back(self, prepared: PreparedConnection) -> None:
+        if prepared.is_idle and not self._waiting and time.monotonic() - prepared.taken < LEASE:
+            self._idle.append(prepared)
+        else:
+            await self._pool.putconn(prepared.detach())
+
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
 
 def connection_options() -> dict[str, Any]:
@@ -125,27 +180,12 @@ async def _set_up(connection: AsyncConnection) -> None:
     set_json_loads(orjson.loads, connection)
     for statement in SESSION:
         await connection.execute(statement)
-    for query in queries.ALL:
-        connection.pgconn.send_prepare(query.name, query.text)
-        await _result(connection, ExecStatus.COMMAND_OK)
-
-
-async def _execute(connection: AsyncConnection, query: Query, parameters: Sequence[bytes]) -> Sequence[Row]:
-    # What a cursor does beyond this, such as reading the query for placeholders, choosing the parameters' types and
-    # looking for a prepared statement, takes longer than all the rest, and is the same at every execution.
-    connection.pgconn.send_query_prepared(query.name, parameters, result_format=Format.BINARY)
-    result = await _result(connection, ExecStatus.TUPLES_OK)
-    transformer = Transformer(connection)
-    transformer.set_pgresult(result)
-    return transformer.load_rows(0, result.ntuples, tuple)
-
-
-async def _result(connection: AsyncConnection, expected: ExecStatus) -> PGresult:
-    result: PGresult
-    (result,) = await connection.wait(generators.execute(connection.pgconn))
-    if result.status != expected:
-        raise psycopg.errors.error_from_result(result)
-    return result
+    prepared = PreparedConnection(connection)
+    try:
+        for query in queries.ALL:
+            await prepared.prepare(query)
+    finally:
+        prepared.detach()
 
 
 async def _check(connection: AsyncConnection) -> None:

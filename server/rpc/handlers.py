@@ -43,7 +43,7 @@ def _handler(method: MethodDescriptor, servicer: ParticipantServicer, intercepto
             )
         except ServiceError as error:
             failure = error
-        request_id = failure.request_id if isinstance(failure, Internal) else request_id_from(metadata)
+        request_id = (isinstance(failure, Internal) and failure.request_id) or request_id_from(metadata)
         await _abort(context, failure, request_id)
         raise AssertionError("abort returned")
 

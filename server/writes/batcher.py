@@ -1,146 +1,123 @@
-"""A lane: which of the upserts that wait go together into a statement, and when it starts."""
+"""Runs the statements of one queue: what goes into the next, when it starts, and when it is cancelled."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from server.participants.model import Upsert, UpsertResult
+from server.errors import DeadlineExceeded, Unavailable
+from server.participants.model import Outcome, Rejected, Retry
+from server.writes.batching import MAX_STATEMENT_BYTES, MAX_STATEMENT_UPSERTS, MAX_STATEMENTS, BatchingPolicy
+from server.writes.executor import Executor, Outcomes
+from server.writes.fair_queue import FairQueue
+from server.writes.pending import PendingUpsert
 from server.writes.timer import SharedTimer
 
-# A statement takes what waits, up to this many upserts and about this many bytes. Bulk work gains a third by this size
-# over 128, while the first upsert of a statement waits for the last.
-MAX_STATEMENT_UPSERTS = 500
-MAX_STATEMENT_BYTES = 4 << 20
-# One statement at a time makes the largest groups. Where a full group waits, it goes beside those under way, so that
-# the database writes some while we read the answers of others; and where one is stalled, so do the next.
-MAX_STATEMENTS = 4
-STALLED_AFTER = 0.05
-# The next statement waits until this share of the callers has come: the database writes their upserts while we answer
-# and read those of the others. Between a half and all, two thirds and three quarters measured best.
-GATHERED_SHARE = 0.75
-# After a statement the next one may gather for so many times as long as it took, and this long at the most; in seconds.
-GATHERING_FACTOR = 4
-MAX_GATHERING = 0.01
 # The event loop's timers may run this much early; in seconds.
 TIMER_RESOLUTION = 0.001
+# Of the statements at a time, so many may be of an upsert alone: such a one may wait for a lock.
+MAX_ALONE = MAX_STATEMENTS // 2
 
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """An upsert, the lane it goes by, and the caller who waits for what comes of it."""
-
-    upsert: Upsert
-    deadline: float
-    lane: Lane
-    outcome: asyncio.Future[UpsertResult]
-    attempts: int = 0
+# Is told what became of an upsert.
+Settle = Callable[[PendingUpsert, Outcome | Retry], None]
 
 
 @dataclass(slots=True, eq=False)
 class _Statement:
     """A group of upserts that is being written."""
 
-    group: list[Waiting]
+    group: Sequence[PendingUpsert]
     started: float
     task: asyncio.Task[None] = field(init=False)
-    # A task that is cancelled before its first step never runs, and would never let go of its keys.
-    running: bool = False
+    is_running: bool = False
+    is_cancelled: bool = False
+
+    def is_wanted(self) -> bool:
+        return any(not pending.outcome.done() for pending in self.group)
 
 
-class Lane:
-    """Groups upserts into statements; an idle lane starts at once, a busy one gathers what arrives meanwhile.
+class Batcher:
+    """Groups the upserts of one queue into statements, as its policy says, and has them executed."""
 
-    After a statement the next one starts when GATHERED_SHARE of the callers wait who were lately around, or when
-    GATHERING_FACTOR times as long has passed as it took, but MAX_GATHERING at the most. So groups grow with the load,
-    and share a statement's fixed cost; a lone caller never waits. `write` writes a group.
-    """
-
-    def __init__(self, write: Callable[[Sequence[Waiting]], Awaitable[None]]) -> None:
-        self._write = write
+    def __init__(self, executor: Executor, settle: Settle) -> None:
+        self._executor = executor
+        self._settle = settle
         self._loop = asyncio.get_running_loop()
-        self._ready: deque[Waiting] = deque()
+        self._queue = FairQueue()
+        self._policy = BatchingPolicy()
         self._statements: set[_Statement] = set()
-        self._start_scheduled = False
-        # The most that waited or were written at the end of a statement since it was last in vain to wait for so many.
-        self._callers = 0
-        # How many upserts the next statement may wait for, and until when.
-        self._expected = 0
-        self._gather_until = 0.0
+        self._start_is_scheduled = False
         self._start_timer = SharedTimer(self._start)
 
-    def add(self, waiting: Waiting) -> None:
-        """Takes an upsert in, behind the others."""
-        self._ready.append(waiting)
-        self._schedule_start()
-
-    def add_first(self, waiting: Waiting) -> None:
-        """Takes an upsert in that was here before."""
-        self._ready.appendleft(waiting)
+    def add(self, pending: PendingUpsert, *, first: bool = False) -> None:
+        """Queues an active upsert."""
+        self._queue.add(pending, first=first)
         self._schedule_start()
 
     def withdraw(self) -> None:
-        """Stops the statements for which nobody waits any more."""
+        """Cancels the statements for which nobody waits, each once."""
         for statement in self._statements:
-            if statement.running and all(waiting.outcome.done() for waiting in statement.group):
+            # A task that is cancelled before its first step never runs, and would never let go of its upserts.
+            if statement.is_running and not statement.is_cancelled and not statement.is_wanted():
+                statement.is_cancelled = True
                 statement.task.cancel()
 
+    def expected_wait(self, pending: PendingUpsert, following: int) -> float:
+        """Returns how long, in seconds, a new upsert would wait for its turn, after so many others of its key."""
+        policy, queue = self._policy, self._queue
+        if following:
+            return following * policy.seconds_per_statement
+        # To count whose turn comes first takes longer than to see that it does not matter.
+        if pending.deadline - self._loop.time() >= len(queue) * policy.seconds_per_upsert:
+            return 0.0
+        return queue.ahead(pending.organization_id) * policy.seconds_per_upsert
+
     def _schedule_start(self) -> None:
-        # Not at once: what else arrived in this turn of the event loop comes along.
-        if not self._start_scheduled:
-            self._start_scheduled = True
+        # Not at once: what else arrives in this turn of the event loop comes along.
+        if not self._start_is_scheduled:
+            self._start_is_scheduled = True
             self._loop.call_soon(self._start)
 
     def _start(self) -> None:
-        self._start_scheduled = False
-        while self._ready:
+        self._start_is_scheduled = False
+        while self._queue.alone and self._running_alone() < MAX_ALONE and self._policy.running < MAX_STATEMENTS:
+            self._begin([self._queue.take_alone()])
+        while len(self._queue):
+            start = self._policy.start_at(len(self._queue))
             # The event loop's own clock stands still for a turn of the loop, and uvloop's counts whole milliseconds.
-            now = time.monotonic()
-            start = self._earliest_start()
-            if start > now:
+            if start > time.monotonic():
                 self._start_timer.run_by(start + TIMER_RESOLUTION)
                 return
-            if len(self._ready) < self._expected:
-                self._callers = len(self._ready)
-            statement = _Statement(self._next_group(), now)
+            self._begin(self._queue.take(MAX_STATEMENT_UPSERTS, MAX_STATEMENT_BYTES))
+
+    def _running_alone(self) -> int:
+        return sum(statement.group[0].alone for statement in self._statements)
+
+    def _begin(self, group: Sequence[PendingUpsert]) -> None:
+        now = time.monotonic()
+        wanted = [pending for pending in group if pending.is_wanted(now)]
+        if len(wanted) < len(group):
+            for pending in group:
+                if not pending.is_wanted(now):
+                    self._settle(pending, Rejected(DeadlineExceeded()))
+        if wanted:
+            statement = _Statement(wanted, now)
             self._statements.add(statement)
+            self._policy.started(now, len(wanted), len(self._queue))
             statement.task = self._loop.create_task(self._run(statement))
 
-    def _earliest_start(self) -> float:
-        """Returns when the next statement may start, if nothing more arrives or ends before."""
-        if len(self._statements) >= MAX_STATEMENTS:
-            return math.inf
-        if len(self._ready) >= MAX_STATEMENT_UPSERTS:
-            return 0.0
-        if self._statements:
-            return max(statement.started for statement in self._statements) + STALLED_AFTER
-        return self._gather_until if len(self._ready) < self._expected else 0.0
-
-    def _next_group(self) -> list[Waiting]:
-        group: list[Waiting] = []
-        size = 0
-        while self._ready and len(group) < MAX_STATEMENT_UPSERTS and size < MAX_STATEMENT_BYTES:
-            waiting = self._ready.popleft()
-            group.append(waiting)
-            size += waiting.upsert.size
-        return group
-
     async def _run(self, statement: _Statement) -> None:
-        statement.running = True
+        statement.is_running = True
+        group = statement.group
+        # What stands when the statement does not end by itself: it was cancelled.
+        outcomes: Outcomes = [Rejected(Unavailable())] * len(group)
         try:
-            await self._write(statement.group)
+            outcomes = await self._executor.execute([pending.upsert for pending in group])
         finally:
             self._statements.discard(statement)
-            self._gather(statement)
+            self._policy.ended(time.monotonic(), statement.started, len(group), len(self._queue))
+            for pending, outcome in zip(group, outcomes, strict=True):
+                self._settle(pending, outcome)
             self._schedule_start()
-
-    def _gather(self, last: _Statement) -> None:
-        """Says how many upserts the statement after this one may wait for, and until when."""
-        self._callers = max(self._callers, len(last.group) + len(self._ready))
-        self._expected = min(math.ceil(GATHERED_SHARE * self._callers), MAX_STATEMENT_UPSERTS)
-        now = time.monotonic()
-        self._gather_until = now + min(GATHERING_FACTOR * (now - last.started), MAX_GATHERING)

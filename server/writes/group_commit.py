@@ -1,184 +1,164 @@
-"""Shared writes: upserts that are in flight together go to the database as one statement and one commit."""
+"""Group commit: upserts that are in flight together go to the database in one statement and one commit.
+
+An upsert goes one way: `submit` → order per key → queue, fair by organization → batcher → executor → repository. What
+became of it comes back by `_settle`, whatever happened on the way.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections import deque
-from collections.abc import Sequence
 
-from server.errors import Conflict, DeadlineExceeded, FieldViolation, InvalidArgument, Overloaded, ServiceError
-from server.participants.model import Upsert, UpsertResult
-from server.participants.repository import Contention, ParticipantRepository, Refused
-from server.writes.batcher import TIMER_RESOLUTION, Lane, Waiting
+from server.errors import Conflict, DeadlineExceeded, Overloaded, Unavailable
+from server.participants.model import Outcome, Rejected, Retry, Upsert
+from server.participants.repository import ParticipantRepository
+from server.writes.admission import Admission
+from server.writes.batcher import TIMER_RESOLUTION, Batcher
+from server.writes.deadlines import Deadlines
+from server.writes.executor import RETRY_ALONE, Executor
+from server.writes.key_order import KeyOrder
+from server.writes.pending import PendingUpsert
 from server.writes.timer import SharedTimer
 
-# What may wait before callers are sent away: seconds of work, and a bounded amount of memory.
-MAX_WAITING_UPSERTS = 20_000
-MAX_WAITING_BYTES = 128 << 20
-# Whose deadlines have passed is looked for no more often than this, among all who wait; in seconds.
-EXPIRY_INTERVAL = 0.01
 # An upsert whose participant another transaction holds runs again after a pause, this often at the most.
-CONTENDED_PAUSE = 0.005
-MAX_CONTENDED_PAUSE = 0.1
-MAX_CONTENDED_ATTEMPTS = 30
+RETRY_PAUSE = 0.005
+MAX_RETRY_PAUSE = 0.1
+MAX_RETRIES = 30
+# How long what is held may take to end once the writer is closed, and then what is cancelled; in seconds.
+CLOSE_TIMEOUT = 3.0
+CANCEL_TIMEOUT = 3.0
 
 
 class GroupCommit:
-    """Writes upserts in the statements of two lanes: one for calls, and one for the items of batches.
+    """Writes upserts in shared statements; calls and bulk have queues of their own, so that calls go by an import.
 
-    So a call waits neither behind thousands of items nor for a statement full of them to be written.
+    Invariants, which hold between any two turns of the event loop (a stateful test checks them after every step):
 
-    A statement never has two upserts with one key: those with the same key wait for each other in order of arrival,
-    through every retry. An upsert whose caller has gone or whose deadline has passed before its statement started
-    is dropped unwritten. A statement that fails is split until the cause is alone, so that no upsert fails for the
-    sake of another.
+    1. Per key at most one upsert is active (queued, being written, or waiting to run again); the others of the key
+       follow in order of arrival, through every retry.
+    2. An upsert is held from `submit` until exactly one release; room, deadlines and order know just what is held.
+    3. A future settles at most once, and at the latest when its upsert is released.
+    4. A queue that is not empty has a start scheduled, a timer armed, or as many statements running as there may be.
+    5. A statement is cancelled at most once, and only when nobody waits for it; its keys are released when it is over.
+    6. What failed for reasons of its own is alone in that: an upsert fails for what the database says of it, or for
+       what befalls the whole service, and never for the sake of another.
     """
 
-    def __init__(self, store: ParticipantRepository) -> None:
-        self._store = store
+    def __init__(self, repository: ParticipantRepository) -> None:
+        self._repository = repository
+        self._executor = Executor(repository)
         self._loop = asyncio.get_running_loop()
-        self._calls = Lane(self._write)
-        self._items = Lane(self._write)
-        # For every key that is waiting or being written: those that wait behind it, None while there are none.
-        self._behind: dict[tuple[str, str], deque[Waiting] | None] = {}
-        self._waiting: set[Waiting] = set()
-        self._waiting_bytes = 0
-        self._released = asyncio.Event()
+        self._admission = Admission()
+        self._order = KeyOrder()
+        # By route, and whether for bulk.
+        self._batchers: dict[tuple[str, bool], Batcher] = {}
+        self._held: set[PendingUpsert] = set()
+        self._deadlines = Deadlines()
         self._expiry_timer = SharedTimer(self._expire)
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
 
-    def submit(self, upsert: Upsert, deadline: float, *, of_batch: bool = False) -> asyncio.Future[UpsertResult]:
-        """Queues one upsert, and returns the future of what comes of it once it is committed.
+    def submit(self, upsert: Upsert, deadline: float, *, bulk: bool = False) -> asyncio.Future[Outcome]:
+        """Queues one upsert, and returns the future of what becomes of it (see UpsertWriter).
 
-        `deadline` is on the event loop's clock, and a write does not begin after it. The future fails with what the
-        store says of this upsert, or with DeadlineExceeded or Conflict; cancelling it withdraws the upsert unless it
-        is being written. Raises Overloaded, at once, when too much is waiting.
+        It is Rejected with Overloaded, at once, when its organization has its share of the room, or when the deadline
+        would pass before its turn; with DeadlineExceeded, Conflict or Unavailable later.
         """
-        if len(self._waiting) >= MAX_WAITING_UPSERTS or self._waiting_bytes >= MAX_WAITING_BYTES:
-            raise Overloaded("too many upserts are waiting to be written; retry")
-        waiting = Waiting(upsert, deadline, self._items if of_batch else self._calls, self._loop.create_future())
-        self._waiting.add(waiting)
-        self._waiting_bytes += upsert.size
-        self._expiry_timer.run_by(deadline)
-        self._enqueue(waiting)
-        return waiting.outcome
+        pending = PendingUpsert(upsert, deadline, self._repository.route(upsert), bulk, self._loop.create_future())
+        refusal = self._refusal(pending)
+        if refusal is not None:
+            pending.outcome.set_result(Rejected(refusal))
+            return pending.outcome
+        self._held.add(pending)
+        self._is_empty.clear()
+        self._deadlines.add(pending)
+        self._expiry_timer.run_by(deadline + TIMER_RESOLUTION)
+        if self._order.enter(pending):
+            self._batcher(pending).add(pending)
+        return pending.outcome
 
     def withdraw(self) -> None:
-        """Stops the statements for which nobody waits any more; to be called after futures were settled."""
-        self._calls.withdraw()
-        self._items.withdraw()
+        """Stops the statements for which nobody waits any more; to be called after futures were cancelled."""
+        for batcher in self._batchers.values():
+            batcher.withdraw()
 
     async def close(self) -> None:
-        """Waits for what is being written and for what is to run again. Nothing may be submitted any more."""
-        while self._waiting:
-            self._released.clear()
-            await self._released.wait()
+        """Waits until every submitted upsert has settled, including those that run again, but not for ever: what is
+        left is Rejected with Unavailable, and its statements are cancelled. Nothing may be submitted any more."""
+        if not await self._empties_within(CLOSE_TIMEOUT):
+            for pending in self._held:
+                if not pending.outcome.done():
+                    pending.outcome.set_result(Rejected(Unavailable()))
+            self.withdraw()
+            await self._empties_within(CANCEL_TIMEOUT)
+
+    async def _empties_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._is_empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _batcher(self, pending: PendingUpsert) -> Batcher:
+        batcher = self._batchers.get((pending.route, pending.bulk))
+        if batcher is None:
+            batcher = self._batchers[pending.route, pending.bulk] = Batcher(self._executor, self._settle)
+        return batcher
+
+    def _refusal(self, pending: PendingUpsert) -> Overloaded | None:
+        wait = self._batcher(pending).expected_wait(pending, self._order.following(pending.key))
+        if wait and self._loop.time() + wait > pending.deadline:
+            message = "the deadline would pass before the upsert has its turn; retry"
+            return Overloaded(message, reason="DEADLINE_BEFORE_TURN")
+        if not self._admission.admit(pending):
+            return Overloaded("too many upserts of this organization are waiting to be written; retry")
+        return None
 
     def _expire(self) -> None:
-        """Tells those whose deadline has passed, and comes again for the next."""
-        now = self._loop.time() + TIMER_RESOLUTION
-        following = math.inf
-        for waiting in self._waiting:
-            if waiting.outcome.done():
-                continue
-            if waiting.deadline <= now:
-                waiting.outcome.set_exception(DeadlineExceeded())
-            elif waiting.deadline < following:
-                following = waiting.deadline
-        self._expiry_timer.run_by(max(following, now + EXPIRY_INTERVAL))
+        """Tells those whose deadline has passed, then re-arms for the next."""
+        for pending in self._deadlines.passed(self._loop.time() + TIMER_RESOLUTION):
+            if not pending.outcome.done():
+                pending.outcome.set_result(Rejected(DeadlineExceeded()))
+        self._expiry_timer.run_by(self._deadlines.next())
         self.withdraw()
 
-    def _enqueue(self, waiting: Waiting) -> None:
-        key = waiting.upsert.key
-        if key in self._behind:
-            behind = self._behind[key]
-            if behind is None:
-                behind = self._behind[key] = deque()
-            behind.append(waiting)
-        else:
-            self._behind[key] = None
-            waiting.lane.add(waiting)
-
-    async def _write(self, group: Sequence[Waiting]) -> None:
-        group = self._still_wanted(group)
-        if not group:
+    def _settle(self, pending: PendingUpsert, outcome: Outcome | Retry) -> None:
+        if isinstance(outcome, Retry):
+            self._run_again(pending, alone=outcome is RETRY_ALONE)
             return
-        try:
-            outcomes = await self._store.upsert([waiting.upsert for waiting in group])
-        except asyncio.CancelledError:
-            for waiting in group:
-                self._release(waiting)
-            raise
-        except ServiceError as error:
-            for waiting in group:
-                self._fail(waiting, error)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it goes to the one who caused it
-            await self._isolate(group, error)
-        else:
-            for waiting, outcome in zip(group, outcomes, strict=True):
-                self._settle(waiting, outcome)
+        if not pending.outcome.done():
+            pending.outcome.set_result(outcome)
+        self._release(pending)
 
-    def _still_wanted(self, group: Sequence[Waiting]) -> list[Waiting]:
-        now = self._loop.time()
-        wanted = []
-        for waiting in group:
-            if waiting.outcome.done():
-                self._release(waiting)
-            elif waiting.deadline <= now:
-                self._fail(waiting, DeadlineExceeded())
-            else:
-                wanted.append(waiting)
-        return wanted
-
-    async def _isolate(self, group: Sequence[Waiting], error: Exception) -> None:
-        """Runs a group that failed as two halves, until what is at fault is alone."""
-        if len(group) > 1:
-            middle = len(group) // 2
-            try:
-                await self._write(group[:middle])
-            finally:
-                await self._write(group[middle:])
-        elif isinstance(error, Contention):
-            self._postpone(group[0])
-        elif isinstance(error, Refused):
-            violation = FieldViolation("external_id", "VALUE_REFUSED", "the database refuses a value of this upsert")
-            self._fail(group[0], InvalidArgument((violation,)))
-        else:
-            self._fail(group[0], error)
-
-    def _settle(self, waiting: Waiting, outcome: UpsertResult | ServiceError | None) -> None:
-        if outcome is None:
-            self._postpone(waiting)
-        elif isinstance(outcome, ServiceError):
-            self._fail(waiting, outcome)
-        else:
-            if not waiting.outcome.done():
-                waiting.outcome.set_result(outcome)
-            self._release(waiting)
-
-    def _postpone(self, waiting: Waiting) -> None:
+    def _run_again(self, pending: PendingUpsert, *, alone: bool) -> None:
         """Has an upsert run again that lost to another transaction. It keeps its key, so its successors wait."""
-        waiting.attempts += 1
-        if waiting.attempts > MAX_CONTENDED_ATTEMPTS:
-            self._fail(waiting, Conflict("the participant is locked by another transaction; retry"))
-        else:
-            pause = min(CONTENDED_PAUSE * (waiting.attempts - 1), MAX_CONTENDED_PAUSE)
-            self._loop.call_later(pause, waiting.lane.add_first, waiting)
+        if alone:
+            pending.alone = True
+            self._batcher(pending).add(pending)
+            return
+        pending.attempts += 1
+        if pending.attempts > MAX_RETRIES:
+            self._settle(pending, Rejected(Conflict("the participant is locked by another transaction; retry")))
+            return
+        pause = min(RETRY_PAUSE * (pending.attempts - 1), MAX_RETRY_PAUSE)
+        self._loop.call_later(pause, self._again, pending)
 
-    def _fail(self, waiting: Waiting, error: Exception) -> None:
-        if not waiting.outcome.done():
-            waiting.outcome.set_exception(error)
-        self._release(waiting)
+    def _again(self, pending: PendingUpsert) -> None:
+        self._batcher(pending).add(pending, first=True)
 
-    def _release(self, waiting: Waiting) -> None:
-        """Forgets an upsert, and lets the next one with the same key come forward."""
-        self._waiting.remove(waiting)
-        self._released.set()
-        self._waiting_bytes -= waiting.upsert.size
-        key = waiting.upsert.key
-        behind = self._behind[key]
-        if behind:
-            following = behind.popleft()
-            following.lane.add(following)
-        else:
-            del self._behind[key]
+    def _release(self, pending: PendingUpsert) -> None:
+        """Lets an upsert go, and the next of its key come forward; those that nobody waits for go with it."""
+        self._forget(pending)
+        following = self._order.leave(pending.key)
+        while following is not None and following.outcome.done():
+            self._forget(following)
+            following = self._order.leave(following.key)
+        if following is not None:
+            self._batcher(following).add(following)
+        if not self._held:
+            self._is_empty.set()
+
+    def _forget(self, pending: PendingUpsert) -> None:
+        self._held.remove(pending)
+        self._admission.release(pending)
+        self._deadlines.discard(pending)

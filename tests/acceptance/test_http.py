@@ -97,7 +97,7 @@ class TestCreated:
         created = post_json(client, {"external_id": external_id}).json()
         expected = {"external_id": external_id, **EMPTY}
         assert {name: value for name, value in created.items() if name in expected} == expected
-        assert set(created) - set(expected) == {"id", "created_at", "updated_at"}
+        assert set(created) - set(expected) == {"id", "created_at", "updated_at", "etag"}
 
 
 class TestJson:

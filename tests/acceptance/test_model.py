@@ -125,7 +125,7 @@ def what_came(reply: Reply) -> tuple[str, dict[str, Any] | None]:
     """Returns of a reply what the model returns."""
     if reply.code != "OK":
         return reply.code, None
-    identity = {"id", "created_at", "updated_at"}
+    identity = {"id", "created_at", "updated_at", "etag"}
     return reply.result, {name: value for name, value in reply.participant.items() if name not in identity}
 
 
@@ -160,8 +160,10 @@ def check_identity(before: Reply | None, after: Reply) -> None:
         assert after.participant[name] == before.participant[name]
     if after.result == "UNCHANGED":
         assert updated_at(after) == updated_at(before)
+        assert after.participant["etag"] == before.participant["etag"]
     else:
         assert updated_at(after) > updated_at(before)
+        assert after.participant["etag"] != before.participant["etag"]
 
 
 @dataclass

@@ -43,7 +43,7 @@ BALANCES = [
     {"asset_id": "\u00e9toiles", "available": "0", "held": "0", "deferred": "0"},
 ]
 TIERS = {"loyalty": {"level": "gold", "rank": 2}, "trial": {"level": "none", "rank": 0}}
-IDENTITY = {"id", "created_at", "updated_at"}
+IDENTITY = {"id", "created_at", "updated_at", "etag"}
 
 
 def created(client: Client, request: Mapping[str, Any]) -> dict[str, Any]:

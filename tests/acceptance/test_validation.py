@@ -1,13 +1,15 @@
-"""Every rule for what a request may hold, at its edges, through both clients (contract, section 1)."""
+"""Every rule for what a request may hold, at its edges, through both clients."""
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from string import punctuation
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import grpc
+import psycopg
 import pytest
 from participants.v1 import participant_service_pb2 as messages
 
@@ -291,14 +293,60 @@ def test_a_violation_at_a_key_of_any_length_arrives(
     assert reply.violations
 
 
-def test_the_longest_valid_request_is_taken(deployment: Deployment, external_id: str) -> None:
-    # 256 attributes of 4,096 code points of four bytes are more than HTTP takes.
-    client = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
-    attributes = {f"{number:03}" + EMOJI * 252: EMOJI * 4096 for number in range(256)}
-    reply = client.create({"external_id": external_id, "attributes": attributes})
-    client.close()
-    assert (reply.code, reply.message) == ("OK", "")
-    assert reply.participant["attributes"] == attributes
+class TestBounds:
+    """A participant as a whole is bounded, in bytes of UTF-8."""
+
+    # 65,536 bytes of keys and values.
+    FULL: ClassVar = {f"{number:02}": EMOJI * 1_023 + "xx" for number in range(16)}
+
+    def test_attributes_of_65536_bytes_are_taken(self, client: Client, external_id: str) -> None:
+        assert sum(len(f"{key}{value}".encode()) for key, value in self.FULL.items()) == 65_536
+        reply = client.create({"external_id": external_id, "attributes": self.FULL})
+        assert (reply.code, reply.message) == ("OK", "")
+        assert reply.participant["attributes"] == self.FULL
+
+    @pytest.mark.parametrize("first", [{}, FULL], ids=["at once", "by merging"])
+    def test_one_byte_more_is_refused(self, client: Client, external_id: str, first: dict[str, str]) -> None:
+        before = client.create({"external_id": external_id, "attributes": first}).participant
+        attributes = {**self.FULL, "00": self.FULL["00"] + "x"}
+        reply = client.create({"external_id": external_id, "first_name": "Jane", "attributes": attributes})
+        assert refused(reply) == [("attributes", "ATTRIBUTES_TOO_LARGE")]
+        assert client.get(before["id"]).participant == before
+
+    def test_a_new_participant_is_bounded_too(self, client: Client, external_id: str) -> None:
+        attributes = {**self.FULL, "more": ""}
+        reply = client.create({"external_id": external_id, "attributes": attributes})
+        assert refused(reply) == [("attributes", "ATTRIBUTES_TOO_LARGE")]
+        assert client.create({"external_id": external_id}).result == "CREATED"
+
+    @pytest.mark.parametrize("existed", [False, True])
+    def test_tags_of_16384_bytes_are_taken_and_no_more(self, client: Client, external_id: str, existed: bool) -> None:
+        tags = [f"{number:03}" + EMOJI * 63 + "x" for number in range(64)]
+        assert sum(len(tag.encode()) for tag in tags) == 16_384
+        if existed:
+            client.create({"external_id": external_id, "tags": ["vip"]})
+        reply = client.create({"external_id": external_id, "tags": [*tags, "y"]})
+        assert refused(reply) == [("tags", "TAGS_TOO_LARGE")]
+        reply = client.create({"external_id": external_id, "tags": tags})
+        assert (reply.code, reply.participant["tags"]) == ("OK", tags)
+
+    def test_what_is_larger_already_stays_readable_and_may_shrink(
+        self, client: Client, deployment: Deployment, external_id: str
+    ) -> None:
+        created = client.create({"external_id": external_id}).participant
+        attributes = {**self.FULL, "more": "x" * 100}
+        with psycopg.connect(deployment.conninfo, autocommit=True) as connection:
+            connection.execute(
+                "UPDATE participants SET attributes = %s::jsonb WHERE participant_id = %s",
+                (json.dumps(attributes), created["id"]),
+            )
+        assert client.get(created["id"]).participant["attributes"] == attributes
+        assert client.create({"external_id": external_id, "attributes": self.FULL}).code == "OK"
+        reply = client.create({"external_id": external_id, "attributes": {"more": "x" * 101}})
+        assert refused(reply) == [("attributes", "ATTRIBUTES_TOO_LARGE")]
+        attributes["more"] = "x" * 99
+        reply = client.create({"external_id": external_id, "attributes": {"more": "x" * 99}})
+        assert (reply.code, reply.participant["attributes"]) == ("OK", attributes)
 
 
 def test_what_grpc_sends_of_an_error_fits_in_8_kib_for_every_client(deployment: Deployment, external_id: str) -> None:

@@ -10,16 +10,16 @@ from participants.v1.participant_service_pb2 import BatchCreateParticipantsReque
 
 from server.api.call import Call
 from server.api.servicer import SLICE, ParticipantServicer
-from server.errors import NotFound, ServiceError
-from server.participants.model import Upsert
+from server.errors import NotFound
+from server.participants.model import Rejected, Upsert
 from server.participants.service import Participants
 
 
 class Refusing:
     """A use case that refuses every upsert at once."""
 
-    async def upsert_all(self, upserts: Sequence[Upsert | ServiceError], deadline: float) -> Sequence[ServiceError]:
-        return [NotFound("there is no program with this program_id", reason="PROGRAM_NOT_FOUND") for _ in upserts]
+    async def upsert_all(self, upserts: Sequence[Upsert | Rejected], deadline: float) -> Sequence[Rejected]:
+        return [Rejected(NotFound("there is no such program", reason="PROGRAM_NOT_FOUND")) for _ in upserts]
 
 
 async def test_a_batch_lets_other_calls_have_the_event_loop() -> None:
@@ -36,7 +36,8 @@ async def test_a_batch_lets_other_calls_have_the_event_loop() -> None:
     servicer = ParticipantServicer(cast("Participants", Refusing()))
     counting = asyncio.create_task(count())
     response = await servicer.BatchCreateParticipants(
-        BatchCreateParticipantsRequest(requests=requests), Call("organization", deadline=0.0)
+        BatchCreateParticipantsRequest(requests=requests),
+        Call("organization", deadline=0.0, metadata={}, given_request_id=None),
     )
     counting.cancel()
     assert len(response.results) == slices * SLICE

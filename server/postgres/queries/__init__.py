@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import resources
 
@@ -14,11 +15,22 @@ class Query:
     text: bytes
 
 
-def _read(name: str) -> Query:
-    return Query(name.encode(), (resources.files(__name__) / f"{name}.sql").read_bytes())
+def _read(name: str, *without: str) -> Query:
+    """Returns a query, or the variant of it that leaves out the sections of these names."""
+    text = (resources.files(__name__) / f"{name}.sql").read_text()
+    for section in without:
+        text = re.sub(rf"^ *-- begin {section}\n.*?^ *-- end {section}\n", "", text, flags=re.DOTALL | re.MULTILINE)
+    return Query("_without_".join([name, *without]).encode(), text.encode())
 
 
-UPSERT = _read("upsert")
+UPSERT_ONE = _read("upsert_one")
+# By whether some upsert names a program, and whether somebody wants the whole participant.
+UPSERT = {
+    (True, True): _read("upsert"),
+    (False, True): _read("upsert", "programs"),
+    (True, False): _read("upsert", "whole"),
+    (False, False): _read("upsert", "programs", "whole"),
+}
 GET = _read("get")
 FIND_KEYS = _read("find_keys")
-ALL = (UPSERT, GET, FIND_KEYS)
+ALL = (UPSERT_ONE, *UPSERT.values(), GET, FIND_KEYS)

@@ -7,13 +7,17 @@
 -- answered from the snapshot and not even locked. So no statement waits for a row lock, and none can deadlock on
 -- one; inserts of the same new keys wait for each other in key order.
 --
--- In: a JSON array, in which an absent value is null and an empty profile field clears. Keys must not repeat.
+-- What stands between `-- begin` and `-- end` of a name is left out of the variants of this statement that do without
+-- it: `programs` where no upsert names a program, `whole` where no caller wants more than the participant's names.
+--
+-- In: $1 a JSON array, in which an absent value is null and an empty profile field clears, and keys do not repeat; $2
+-- whether to write new participants; $3 how many attributes a participant may have, $4 and $5 how many bytes of
+-- attributes and of tags.
 WITH proposed AS MATERIALIZED (
     SELECT
         i.n,
         i.organization_id,
         i.external_id,
-        i.program_id,
         p.ctid AS row_id,
         p.ctid IS NOT NULL AS existed,
         p.revision,
@@ -28,8 +32,11 @@ WITH proposed AS MATERIALIZED (
         nullif(coalesce(i.phone, p.phone), '') AS phone,
         coalesce(a.merged, p.attributes, i.attributes, '{}') AS attributes,
         coalesce(i.tags, p.tags, '{}') AS tags,
+        -- begin programs
+        i.program_id,
         e.active AS enrollment_active,
         i.program_id IS NOT NULL AND e.active IS NOT TRUE AS enrolls,
+        -- end programs
         coalesce(
             a.differ
             OR i.status <> p.status
@@ -39,18 +46,45 @@ WITH proposed AS MATERIALIZED (
             OR i.last_name <> coalesce(p.last_name, '')
             OR i.phone <> coalesce(p.phone, '')
             OR i.tags <> p.tags
-            OR i.program_id IS NOT NULL AND e.active IS NOT TRUE,
+            -- begin programs
+            OR i.program_id IS NOT NULL AND e.active IS NOT TRUE
+            -- end programs
+            ,
             false
         ) AS differs,
-        -- The limit of the request holds for the participant as a whole: merging must not grow a row without bound.
-        -- Every attribute takes more than 8 bytes, so that only what is large must be counted.
-        CASE
-            WHEN i.program_id IS NOT NULL AND g.program_id IS NULL THEN 'unknown_program'
-            WHEN a.differ
-                AND pg_column_size(a.merged) > 256 * 8
-                AND (SELECT count(*) FROM jsonb_object_keys(a.merged)) > 256
-                THEN 'too_many_attributes'
-        END AS refusal
+        -- A participant as a whole is bounded: merging must not grow it beyond, however often; one that is larger already
+        -- may shrink. As jsonb an attribute takes more than 8 bytes beside its text, and an array takes more than its
+        -- texts: only what is large needs counting.
+        coalesce(
+            -- begin programs
+            CASE WHEN i.program_id IS NOT NULL AND g.program_id IS NULL THEN 'unknown_program' END,
+            -- end programs
+            CASE
+                WHEN a.differ IS NOT FALSE AND pg_column_size(coalesce(a.merged, i.attributes)) > least($3::int * 8, $4::int)
+                    THEN (
+                        SELECT
+                            CASE
+                                WHEN after.keys > greatest($3::int, before.keys) THEN 'too_many_attributes'
+                                WHEN after.bytes > greatest($4::int, before.bytes) THEN 'attributes_too_large'
+                            END
+                        FROM
+                            (
+                                SELECT count(*) AS keys, sum(octet_length(key) + octet_length(value)) AS bytes
+                                FROM jsonb_each_text(coalesce(a.merged, i.attributes))
+                            ) AS after,
+                            (
+                                SELECT count(*) AS keys, sum(octet_length(key) + octet_length(value)) AS bytes
+                                FROM jsonb_each_text(p.attributes)
+                            ) AS before
+                    )
+            END,
+            CASE
+                WHEN pg_column_size(i.tags) > $5::int
+                    AND octet_length(array_to_string(i.tags, ''))
+                    > greatest($5::int, octet_length(array_to_string(p.tags, '')))
+                    THEN 'tags_too_large'
+            END
+        ) AS refusal
     FROM json_to_recordset($1::json) AS i (
         n int, organization_id uuid, participant_id uuid, external_id text, status text, display_name text,
         email text, first_name text, last_name text, phone text, attributes jsonb, tags text[], program_id uuid
@@ -67,6 +101,7 @@ WITH proposed AS MATERIALIZED (
         SELECT p.attributes || i.attributes AS merged, NOT p.attributes @> i.attributes AS differ
         OFFSET 0
     ) AS a ON true
+    -- begin programs
     LEFT JOIN LATERAL (
         SELECT e.active
         FROM enrollments AS e
@@ -81,6 +116,7 @@ WITH proposed AS MATERIALIZED (
         WHERE g.organization_id = i.organization_id AND g.program_id = i.program_id
         LIMIT 1
     ) AS g ON true
+    -- end programs
 ),
 locked AS MATERIALIZED (
     SELECT
@@ -105,7 +141,7 @@ updated AS (
         updated_at = greatest(statement_timestamp(), p.updated_at + interval '1 microsecond')
     FROM locked AS l
     WHERE p.ctid = l.row_id
-    RETURNING l.n, p.updated_at
+    RETURNING l.n, p.revision, p.updated_at
 ),
 inserted AS (
     INSERT INTO participants (
@@ -116,11 +152,13 @@ inserted AS (
         organization_id, participant_id, external_id, status, display_name, email, first_name, last_name, phone,
         attributes, tags
     FROM proposed
-    WHERE NOT existed AND refusal IS NULL
+    WHERE NOT existed AND refusal IS NULL AND $2::boolean
     ORDER BY organization_id, external_id
     ON CONFLICT (organization_id, external_id) DO NOTHING
-    RETURNING participant_id, created_at, updated_at
-),
+    RETURNING participant_id, revision, created_at, updated_at
+)
+-- begin programs
+,
 enrolled AS (
     INSERT INTO enrollments (organization_id, participant_id, program_id)
     SELECT j.organization_id, j.participant_id, j.program_id
@@ -130,6 +168,7 @@ enrolled AS (
     ORDER BY j.organization_id, j.participant_id
     ON CONFLICT (organization_id, participant_id, program_id) DO UPDATE SET active = true
 )
+-- end programs
 SELECT
     j.n,
     CASE
@@ -138,24 +177,38 @@ SELECT
         WHEN i.participant_id IS NOT NULL THEN 'CREATED'
         WHEN j.existed AND NOT j.differs THEN 'UNCHANGED'
     END AS outcome,
-    j.participant_id::text,
+    j.participant_id::text AS id,
     j.external_id,
+    coalesce(u.revision, i.revision, j.revision) AS revision
+    -- begin whole
+    ,
     j.status,
     j.display_name,
     j.email,
     j.first_name,
     j.last_name,
     j.phone,
-    j.attributes::text,
     j.tags,
+    (extract(epoch FROM coalesce(i.created_at, j.created_at)) * 1000000)::bigint AS created_at,
+    (extract(epoch FROM coalesce(u.updated_at, i.updated_at, j.updated_at)) * 1000000)::bigint AS updated_at,
     ARRAY(
         SELECT e.program_id::text
         FROM enrollments AS e
         WHERE e.organization_id = j.organization_id
             AND e.participant_id = j.participant_id
-            AND (e.active OR e.program_id = j.program_id)
+            AND (
+                e.active
+                -- begin programs
+                OR e.program_id = j.program_id
+                -- end programs
+            )
         ORDER BY e.enrolled_at, e.program_id
-    ) || CASE WHEN j.enrolls AND j.enrollment_active IS NULL THEN ARRAY[j.program_id::text] END AS program_ids,
+    )
+    -- begin programs
+    || CASE WHEN j.enrolls AND j.enrollment_active IS NULL THEN ARRAY[j.program_id::text] END
+    -- end programs
+    AS program_ids,
+    j.attributes::text AS attributes,
     ARRAY(
         SELECT jsonb_build_array(c.counter_key, c.value::text)
         FROM counters AS c
@@ -170,9 +223,8 @@ SELECT
         SELECT jsonb_build_array(t.tier_key, t.level, t.rank)
         FROM tiers AS t
         WHERE t.organization_id = j.organization_id AND t.participant_id = j.participant_id
-    ) AS tiers,
-    (extract(epoch FROM coalesce(i.created_at, j.created_at)) * 1000000)::bigint AS created_at,
-    (extract(epoch FROM coalesce(u.updated_at, i.updated_at, j.updated_at)) * 1000000)::bigint AS updated_at
+    ) AS tiers
+    -- end whole
 FROM proposed AS j
 LEFT JOIN updated AS u ON u.n = j.n
 LEFT JOIN inserted AS i ON i.participant_id = j.participant_id
