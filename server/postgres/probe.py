@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
-from server.postgres.database import connection_options
+from server.postgres.session import connection_options
 
 # Longer than a busy Postgres takes for an empty query, and short enough for a health check to wait for; in seconds.
 TIMEOUT = 2.0

@@ -1,0 +1,56 @@
+"""The pool of connections: how many there are, and how each is set up and checked."""
+
+from __future__ import annotations
+
+import orjson
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.pq import ConnStatus
+from psycopg.types.json import set_json_loads
+from psycopg_pool import AsyncConnectionPool
+
+from server.postgres import queries
+from server.postgres.prepared import PreparedConnection
+from server.postgres.session import CONNECT_TIMEOUT, SESSION, connection_options
+
+MIN_CONNECTIONS = 2
+MAX_CONNECTIONS = 10
+# How long a request waits for a connection before it says UNAVAILABLE; in seconds.
+POOL_TIMEOUT = 3.0
+
+
+def connection_pool(conninfo: str) -> AsyncConnectionPool:
+    """Returns a pool, to be opened, of connections on which every query is prepared."""
+    return AsyncConnectionPool(
+        conninfo,
+        kwargs=connection_options(),
+        min_size=MIN_CONNECTIONS,
+        max_size=MAX_CONNECTIONS,
+        timeout=POOL_TIMEOUT,
+        # Short, so that an attempt that began while Postgres was away does not back off past its return.
+        reconnect_timeout=CONNECT_TIMEOUT,
+        configure=_set_up,
+        check=_check,
+        open=False,
+    )
+
+
+async def _set_up(connection: AsyncConnection) -> None:
+    set_json_loads(orjson.loads, connection)
+    for statement in SESSION:
+        await connection.execute(statement)
+    prepared = PreparedConnection(connection)
+    try:
+        for query in queries.ALL:
+            await prepared.prepare(query)
+    finally:
+        prepared.detach()
+
+
+async def _check(connection: AsyncConnection) -> None:
+    """Finds a connection that Postgres closed while it was idle, without a round trip: its socket says so."""
+    # What Postgres said in parting may come first, and the end of the stream only then.
+    connection.pgconn.consume_input()
+    connection.pgconn.consume_input()
+    if connection.pgconn.status != ConnStatus.OK:
+        raise psycopg.OperationalError("the connection was closed")
