@@ -9,7 +9,7 @@ from typing import Any
 
 from server.errors import Unavailable
 from server.participants.repository import Contention
-from server.postgres.errors import translated_errors
+from server.postgres.errors import STALE_CONNECTION, translated_errors
 from server.postgres.pool import connection_pool
 from server.postgres.prepared import PreparedConnection, Row
 from server.postgres.queries import Query
@@ -52,6 +52,9 @@ class Database:
             prepared = await self._take()
             try:
                 return await prepared.run(query, parameters)
+            except STALE_CONNECTION:
+                prepared.close()
+                raise
             finally:
                 await self._end(prepared)
 
@@ -65,6 +68,9 @@ class Database:
                 prepared = await self._take()
                 try:
                     return await prepared.run(query, parameters)
+                except STALE_CONNECTION:
+                    prepared.close()
+                    raise
                 finally:
                     if prepared.is_idle:
                         await self._give_back(prepared)

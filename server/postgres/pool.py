@@ -10,6 +10,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
 from server.postgres import queries
+from server.postgres.errors import described
 from server.postgres.prepared import PreparedConnection
 from server.postgres.session import CONNECT_TIMEOUT, SESSION, connection_options
 
@@ -43,6 +44,9 @@ async def _set_up(connection: AsyncConnection) -> None:
     try:
         for query in queries.ALL:
             await prepared.prepare(query)
+    except psycopg.Error as error:
+        # The pool logs what it is told, and Postgres quotes the statement.
+        raise psycopg.OperationalError(f"cannot prepare a query: {described(error)}") from None
     finally:
         prepared.detach()
 

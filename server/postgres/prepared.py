@@ -87,6 +87,11 @@ class PreparedConnection:
                 self._fail(psycopg.OperationalError("the statement did not end when it was cancelled"))
                 self._pgconn.finish()
 
+    def close(self) -> None:
+        """Closes the connection, on which nothing is under way, so that the pool replaces it."""
+        self._loop.remove_reader(self._socket)
+        self._pgconn.finish()
+
     def detach(self) -> AsyncConnection:
         """Returns the connection for others to use."""
         self._loop.remove_reader(self._socket)

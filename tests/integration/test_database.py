@@ -1,0 +1,66 @@
+"""The connections to a real Postgres: which are thrown away, and what settings they have."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+
+from server.errors import Unavailable
+from server.participants.model import Upsert
+from server.postgres import queries
+from server.postgres.database import Database
+from server.postgres.participants import PostgresParticipants
+from server.postgres.pool import MIN_CONNECTIONS
+from tests.conftest import PREFIX, fresh_database, new_tenant
+
+
+def upsert(organization_id: str) -> Upsert:
+    return Upsert(organization_id=organization_id, external_id="user", attributes={}, tags=[], size=100)
+
+
+def read_only(conninfo: str, *, on: bool) -> None:
+    """Has the sessions that begin from now on be read-only, as those on a demoted server are, or not."""
+    with psycopg.connect(conninfo, autocommit=True, options="-c default_transaction_read_only=off") as admin:
+        name = admin.info.dbname
+        admin.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {"on" if on else "off"}'.encode())
+
+
+@pytest.fixture
+async def opened(database: str) -> AsyncIterator[Database]:
+    """Connections that were all made while the database was read-only, which it is no longer."""
+    read_only(database, on=True)
+    connections = Database(database)
+    await connections.open()
+    await connections._pool.wait()
+    read_only(database, on=False)
+    yield connections
+    await connections.close()
+
+
+async def test_a_connection_that_met_a_read_only_server_is_thrown_away(database: str, opened: Database) -> None:
+    tenant = new_tenant(database, "acme")
+    participants = PostgresParticipants(opened)
+    outcomes: list[str] = []
+    while not outcomes or outcomes[-1] != "written":
+        try:
+            await participants.upsert([upsert(tenant.organization_id)])
+            outcomes.append("written")
+        except Unavailable:
+            outcomes.append("unavailable")
+        assert len(outcomes) <= MIN_CONNECTIONS + 1
+    assert outcomes[0] == "unavailable"
+
+
+async def test_a_schema_without_our_tables_is_logged_without_our_statements(
+    postgres: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with fresh_database(postgres, f"{PREFIX}_unmigrated") as conninfo:
+        database = Database(conninfo)
+        await database.open()
+        with pytest.raises(Unavailable):
+            await database.read(queries.GET, b"", b"")
+        await database.close()
+    assert "UndefinedTable" in caplog.text
+    assert "SELECT" not in caplog.text
