@@ -48,7 +48,7 @@ class Database:
         When it is cancelled it has the statement cancelled, and returns only when that is over: whatever is run after
         it comes after it. Raises Unavailable, Contention and Refused in place of the driver's errors.
         """
-        with translated_errors():
+        with translated_errors:
             prepared = await self._take()
             try:
                 return await prepared.run(query, parameters)
@@ -56,7 +56,8 @@ class Database:
                 prepared.close()
                 raise
             finally:
-                await self._end(prepared)
+                if not self._keeps(prepared):
+                    await self._end(prepared)
 
     async def read(self, query: Query, *parameters: bytes | None) -> Sequence[Row]:
         """Runs one query that writes nothing, as `write` does, and raises Unavailable and Refused.
@@ -64,7 +65,7 @@ class Database:
         When it is cancelled it returns at once, and the statement is cancelled in the background.
         """
         try:
-            with translated_errors():
+            with translated_errors:
                 prepared = await self._take()
                 try:
                     return await prepared.run(query, parameters)
@@ -72,9 +73,7 @@ class Database:
                     prepared.close()
                     raise
                 finally:
-                    if prepared.is_idle:
-                        await self._give_back(prepared)
-                    else:
+                    if not self._keeps(prepared):
                         self._run_in_background(self._end(prepared))
         except Contention:
             # A reader waits for a table only, which a migration holds.
@@ -83,7 +82,7 @@ class Database:
     async def _take(self) -> PreparedConnection:
         while self._idle:
             prepared = self._idle.pop()
-            if prepared.is_idle:
+            if prepared.is_alive():
                 return prepared
             await self._pool.putconn(prepared.detach())
         self._waiting += 1
@@ -92,16 +91,18 @@ class Database:
         finally:
             self._waiting -= 1
 
+    def _keeps(self, prepared: PreparedConnection) -> bool:
+        """Keeps a connection for the next statement, unless it is under way, broken, due or waited for."""
+        if prepared.is_idle and not self._waiting and time.monotonic() - prepared.taken < LEASE:
+            self._idle.append(prepared)
+            return True
+        return False
+
     async def _end(self, prepared: PreparedConnection) -> None:
+        """Ends what is under way on a connection, and gives it back to the pool."""
         try:
             await prepared.cancel()
         finally:
-            await self._give_back(prepared)
-
-    async def _give_back(self, prepared: PreparedConnection) -> None:
-        if prepared.is_idle and not self._waiting and time.monotonic() - prepared.taken < LEASE:
-            self._idle.append(prepared)
-        else:
             await self._pool.putconn(prepared.detach())
 
     def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:

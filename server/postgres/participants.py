@@ -79,20 +79,17 @@ def _parameters(upsert: Upsert) -> Sequence[bytes | None]:
         upsert.organization_id.encode(),
         str(uuid7()).encode(),
         upsert.external_id.encode(),
-        _text(upsert.status),
-        _text(upsert.display_name),
-        _text(upsert.email),
-        _text(upsert.first_name),
-        _text(upsert.last_name),
-        _text(upsert.phone),
+        *[value if value is None else value.encode() for value in _texts(upsert)],
         orjson.dumps(upsert.attributes) if upsert.attributes else None,
         _array(upsert.tags) if upsert.tags else None,
         _SURELY_WITHIN_LIMITS,
     )
 
 
-def _text(value: str | None) -> bytes | None:
-    return None if value is None else value.encode()
+def _texts(upsert: Upsert) -> Sequence[str | None]:
+    return (
+        upsert.status, upsert.display_name, upsert.email, upsert.first_name, upsert.last_name, upsert.phone,
+    )  # fmt: skip
 
 
 def _array(values: Sequence[str]) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -45,6 +46,8 @@ class PreparedConnection:
         self._pgconn = connection.pgconn
         self._socket = connection.pgconn.socket
         self._loop = asyncio.get_running_loop()
+        self._readable = select.poll()
+        self._readable.register(self._socket, select.POLLIN)
         self._answer: asyncio.Future[PGresult] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._results: list[PGresult] = []
@@ -56,6 +59,14 @@ class PreparedConnection:
     def is_idle(self) -> bool:
         """Whether the next statement can be run: none is under way, and the server has not gone."""
         return self._answer is None and self._pgconn.status == ConnStatus.OK
+
+    def is_alive(self) -> bool:
+        """Looks whether the server has gone, which the event loop may not have come round to tell; for an idle one."""
+        if self._readable.poll(0):
+            # What the server said in parting may come first, and the end of the stream only then.
+            self._on_readable()
+            self._on_readable()
+        return self.is_idle
 
     async def prepare(self, query: Query) -> None:
         """Prepares a query. Raises psycopg.Error."""

@@ -13,8 +13,8 @@ MAX_BYTES = 64 << 20
 
 @dataclass(slots=True)
 class _Held:
-    upserts: int = 0
-    size: int = 0
+    upserts: int
+    size: int
 
 
 class Admission:
@@ -30,27 +30,27 @@ class Admission:
 
     def admit(self, pending: PendingUpsert) -> bool:
         """Makes room for an upsert, or tells that there is none for its organization."""
-        held = self._held.get(pending.organization_id)
+        organization_id, size, free = pending.organization_id, pending.upsert.size, self._free
+        held = self._held.get(organization_id)
         if held is None:
-            held = self._held[pending.organization_id] = _Held()
-        free = self._free
-        # Whoever holds nothing may hold one upsert, as long as there is any room at all.
-        if free.upserts <= held.upserts or (held.upserts and free.size - pending.size < held.size):
-            if not held.upserts:
-                del self._held[pending.organization_id]
+            if free.upserts <= 0 or free.size < size:
+                return False
+            self._held[organization_id] = _Held(1, size)
+        elif free.upserts <= held.upserts or free.size - size < held.size:
             return False
-        held.upserts += 1
-        held.size += pending.size
+        else:
+            held.upserts += 1
+            held.size += size
         free.upserts -= 1
-        free.size -= pending.size
+        free.size -= size
         return True
 
     def release(self, pending: PendingUpsert) -> None:
         """Gives the room of an upsert back."""
         held = self._held[pending.organization_id]
         held.upserts -= 1
-        held.size -= pending.size
+        held.size -= pending.upsert.size
         if not held.upserts:
             del self._held[pending.organization_id]
         self._free.upserts += 1
-        self._free.size += pending.size
+        self._free.size += pending.upsert.size

@@ -111,13 +111,15 @@ class Batcher:
     async def _run(self, statement: _Statement) -> None:
         statement.is_running = True
         group = statement.group
-        # What stands when the statement does not end by itself: it was cancelled.
-        outcomes: Outcomes = [Rejected(Unavailable())] * len(group)
+        outcomes: Outcomes | None = None
         try:
             outcomes = await self._executor.execute([pending.upsert for pending in group])
         finally:
             self._statements.discard(statement)
             self._policy.ended(time.monotonic(), statement.started, len(group), len(self._queue))
+            if outcomes is None:
+                # It was cancelled, so nobody waits any more.
+                outcomes = [Rejected(Unavailable())] * len(group)
             for pending, outcome in zip(group, outcomes, strict=True):
                 self._settle(pending, outcome)
             self._schedule_start()

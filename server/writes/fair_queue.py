@@ -31,10 +31,11 @@ class FairQueue:
         if pending.alone:
             self._alone.append(pending)
             return
-        queue = self._queues.get(pending.organization_id)
+        organization_id = pending.organization_id
+        queue = self._queues.get(organization_id)
         if queue is None:
-            queue = self._queues[pending.organization_id] = deque()
-        if first:
+            self._queues[organization_id] = deque((pending,))
+        elif first:
             queue.appendleft(pending)
         else:
             queue.append(pending)
@@ -53,7 +54,7 @@ class FairQueue:
             elif len(queues) > 1:
                 queues.move_to_end(organization_id)
             group.append(pending)
-            taken += pending.size
+            taken += pending.upsert.size
         self._size -= len(group)
         return group
 

@@ -63,17 +63,20 @@ class GroupCommit:
         It is Rejected with Overloaded, at once, when its organization has its share of the room, or when the deadline
         would pass before its turn; with DeadlineExceeded, Conflict or Unavailable later.
         """
-        pending = PendingUpsert(upsert, deadline, self._repository.route(upsert), bulk, self._loop.create_future())
-        refusal = self._refusal(pending)
+        key = (upsert.organization_id, upsert.external_id)
+        pending = PendingUpsert(upsert, key, deadline, self._repository.route(upsert), bulk, self._loop.create_future())
+        batcher = self._batcher(pending)
+        refusal = self._refusal(pending, batcher)
         if refusal is not None:
             pending.outcome.set_result(Rejected(refusal))
             return pending.outcome
+        if not self._held:
+            self._is_empty.clear()
         self._held.add(pending)
-        self._is_empty.clear()
         self._deadlines.add(pending)
         self._expiry_timer.run_by(deadline + TIMER_RESOLUTION)
         if self._order.enter(pending):
-            self._batcher(pending).add(pending)
+            batcher.add(pending)
         return pending.outcome
 
     def withdraw(self) -> None:
@@ -105,8 +108,8 @@ class GroupCommit:
             batcher = self._batchers[pending.route, pending.bulk] = Batcher(self._executor, self._settle)
         return batcher
 
-    def _refusal(self, pending: PendingUpsert) -> Overloaded | None:
-        wait = self._batcher(pending).expected_wait(pending, self._order.following(pending.key))
+    def _refusal(self, pending: PendingUpsert, batcher: Batcher) -> Overloaded | None:
+        wait = batcher.expected_wait(pending, self._order.following(pending.key))
         if wait and self._loop.time() + wait > pending.deadline:
             message = "the deadline would pass before the upsert has its turn; retry"
             return Overloaded(message, reason="DEADLINE_BEFORE_TURN")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from server.writes.pending import PendingUpsert
-
-Key = tuple[str, str]
+from server.writes.pending import Key, PendingUpsert
 
 
 class KeyOrder:

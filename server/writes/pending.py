@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from server.participants.model import Outcome, Upsert
 
+# An organization and an external_id.
+Key = tuple[str, str]
+
 
 @dataclass(slots=True, eq=False)
 class PendingUpsert:
@@ -17,6 +20,7 @@ class PendingUpsert:
     """
 
     upsert: Upsert
+    key: Key
     deadline: float
     route: str
     bulk: bool
@@ -26,16 +30,8 @@ class PendingUpsert:
 
     @property
     def organization_id(self) -> str:
-        return self.upsert.organization_id
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return (self.upsert.organization_id, self.upsert.external_id)
-
-    @property
-    def size(self) -> int:
-        return self.upsert.size
+        return self.key[0]
 
     def is_wanted(self, now: float) -> bool:
         """Whether somebody waits for it who still has time."""
-        return not self.outcome.done() and self.deadline > now
+        return self.deadline > now and not self.outcome.done()
