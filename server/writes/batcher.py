@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from server.errors import DeadlineExceeded, Unavailable
 from server.participants.model import Outcome, Rejected, Retry
-from server.writes.batching import MAX_STATEMENT_BYTES, MAX_STATEMENT_UPSERTS, MAX_STATEMENTS, BatchingPolicy
+from server.writes import batching
+from server.writes.batching import BatchingPolicy
 from server.writes.executor import Executor, Outcomes
 from server.writes.fair_queue import FairQueue
 from server.writes.pending import PendingUpsert
@@ -18,7 +19,7 @@ from server.writes.timer import SharedTimer
 # The event loop's timers may run this much early; in seconds.
 TIMER_RESOLUTION = 0.001
 # Of the statements at a time, so many may be of an upsert alone: such a one may wait for a lock.
-MAX_ALONE = MAX_STATEMENTS // 2
+MAX_ALONE = batching.MAX_STATEMENTS // 2
 
 # Is told what became of an upsert.
 Settle = Callable[[PendingUpsert, Outcome | Retry], None]
@@ -82,7 +83,7 @@ class Batcher:
 
     def _start(self) -> None:
         self._start_is_scheduled = False
-        while self._queue.alone and self._running_alone() < MAX_ALONE and self._policy.running < MAX_STATEMENTS:
+        while self._queue.alone and self._may_write_alone():
             self._begin([self._queue.take_alone()])
         while len(self._queue):
             start = self._policy.start_at(len(self._queue))
@@ -90,36 +91,42 @@ class Batcher:
             if start > time.monotonic():
                 self._start_timer.run_by(start + TIMER_RESOLUTION)
                 return
-            self._begin(self._queue.take(MAX_STATEMENT_UPSERTS, MAX_STATEMENT_BYTES))
+            self._begin(self._queue.take(batching.MAX_STATEMENT_UPSERTS, batching.MAX_STATEMENT_BYTES))
 
-    def _running_alone(self) -> int:
-        return sum(statement.group[0].alone for statement in self._statements)
+    def _may_write_alone(self) -> bool:
+        alone = sum(statement.group[0].alone for statement in self._statements)
+        return alone < MAX_ALONE and self._policy.running < batching.MAX_STATEMENTS
 
     def _begin(self, group: Sequence[PendingUpsert]) -> None:
-        now = time.monotonic()
-        wanted = [pending for pending in group if pending.is_wanted(now)]
-        if len(wanted) < len(group):
-            for pending in group:
-                if not pending.is_wanted(now):
-                    self._settle(pending, Rejected(DeadlineExceeded()))
-        if wanted:
-            statement = _Statement(wanted, now)
-            self._statements.add(statement)
-            self._policy.started(now, len(wanted), len(self._queue))
-            statement.task = self._loop.create_task(self._run(statement))
+        statement = _Statement(group, time.monotonic())
+        self._statements.add(statement)
+        self._policy.started(statement.started, len(group), len(self._queue))
+        statement.task = self._loop.create_task(self._run(statement))
 
     async def _run(self, statement: _Statement) -> None:
         statement.is_running = True
-        group = statement.group
+        taken = len(statement.group)
+        group = statement.group = self._still_wanted(statement.group)
         outcomes: Outcomes | None = None
         try:
-            outcomes = await self._executor.execute([pending.upsert for pending in group])
+            if group:
+                outcomes = await self._executor.execute([pending.upsert for pending in group])
         finally:
             self._statements.discard(statement)
-            self._policy.ended(time.monotonic(), statement.started, len(group), len(self._queue))
+            self._policy.ended(time.monotonic(), statement.started, taken, len(self._queue))
             if outcomes is None:
                 # It was cancelled, so nobody waits any more.
                 outcomes = [Rejected(Unavailable())] * len(group)
             for pending, outcome in zip(group, outcomes, strict=True):
                 self._settle(pending, outcome)
             self._schedule_start()
+
+    def _still_wanted(self, group: Sequence[PendingUpsert]) -> Sequence[PendingUpsert]:
+        """Returns whom somebody waits for who still has time, and drops the others."""
+        now = time.monotonic()
+        wanted = [pending for pending in group if pending.is_wanted(now)]
+        if len(wanted) < len(group):
+            for pending in group:
+                if not pending.is_wanted(now):
+                    self._settle(pending, Rejected(DeadlineExceeded()))
+        return wanted

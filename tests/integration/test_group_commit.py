@@ -10,17 +10,19 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 import pytest
 
-from server.errors import Conflict, DeadlineExceeded, InvalidArgument, Overloaded, ServiceError, Unavailable
-from server.participants.model import Participant, Upsert, UpsertResult
+from server.errors import Conflict, DeadlineExceeded, InvalidArgument, Overloaded, Unavailable
+from server.participants.model import RETRY, Outcome, Participant, Rejected, Retry, Upsert
 from server.participants.repository import Contention, ParticipantRepository
 from server.postgres.database import Database
 from server.postgres.participants import PostgresParticipants
-from server.writes import batcher as lane_module
-from server.writes import group_commit as writer_module
+from server.writes import batching, group_commit
+from server.writes.admission import Admission
 from server.writes.group_commit import GroupCommit
 from tests.conftest import Tenant, new_tenant
 
@@ -28,8 +30,31 @@ MakeUpsert = Callable[..., Upsert]
 
 
 def upsert_of(organization_id: str, external_id: str, attributes: Mapping[str, str], size: int = 100) -> Upsert:
-    nothing = (None,) * 7
-    return Upsert(organization_id, external_id, *nothing, attributes=attributes, tags=[], size=size)
+    return Upsert(organization_id=organization_id, external_id=external_id, attributes=attributes, tags=[], size=size)
+
+
+@dataclass
+class Whole:
+    """An upsert that was written: its result, and the whole participant."""
+
+    result: str
+    participant: Participant
+
+
+def whole(outcome: Outcome) -> Whole:
+    """Returns what was written, or raises what kept it from being written, as the use case does."""
+    if isinstance(outcome, Rejected):
+        raise outcome.error
+    assert isinstance(outcome.participant, Participant)
+    return Whole(outcome.result, outcome.participant)
+
+
+async def written(future: asyncio.Future[Outcome]) -> Whole:
+    return whole(await future)
+
+
+async def all_written(*futures: asyncio.Future[Outcome]) -> list[Whole]:
+    return [whole(outcome) for outcome in await asyncio.gather(*futures)]
 
 
 class RecordingStore:
@@ -45,13 +70,16 @@ class RecordingStore:
         self.reached = asyncio.Event()
         self.released = asyncio.Event()
 
-    async def upsert(self, upserts: Sequence[Upsert]) -> Sequence[UpsertResult | ServiceError | None]:
+    def route(self, upsert: Upsert) -> str:
+        return self._store.route(upsert)
+
+    async def upsert(self, upserts: Sequence[Upsert], *, insert: bool = True) -> Sequence[Outcome | Retry]:
         group = [upsert.external_id for upsert in upserts]
         self.groups.append(group)
         if self.held.intersection(group):
             self.reached.set()
             await self.released.wait()
-        return await self._store.upsert(upserts)
+        return await self._store.upsert(upserts, insert=insert)
 
     async def get(self, organization_id: str, participant_id: str) -> Participant | None:
         return await self._store.get(organization_id, participant_id)
@@ -64,12 +92,16 @@ class UnreliableStore:
         self._store = store
         self._chance = chance
 
-    async def upsert(self, upserts: Sequence[Upsert]) -> Sequence[UpsertResult | ServiceError | None]:
+    def route(self, upsert: Upsert) -> str:
+        return self._store.route(upsert)
+
+    async def upsert(self, upserts: Sequence[Upsert], *, insert: bool = True) -> Sequence[Outcome | Retry]:
         if self._chance.random() < 0.2:
             raise Contention
         taken = [self._chance.random() < 0.8 for _ in upserts]
-        written = iter(await self._store.upsert([upsert for upsert, take in zip(upserts, taken, strict=True) if take]))
-        return [next(written) if take else None for take in taken]
+        chosen = [upsert for upsert, take in zip(upserts, taken, strict=True) if take]
+        outcomes = iter(await self._store.upsert(chosen, insert=insert) if chosen else [])
+        return [next(outcomes) if take else RETRY for take in taken]
 
     async def get(self, organization_id: str, participant_id: str) -> Participant | None:
         return await self._store.get(organization_id, participant_id)
@@ -117,8 +149,9 @@ async def writer(store: RecordingStore) -> AsyncIterator[GroupCommit]:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes no statement for stalled, however long a test holds it."""
-    monkeypatch.setattr(lane_module, "STALLED_AFTER", 3600.0)
+    """Takes no statement for stalled, however long a test holds it, and no callers for so few that none waits."""
+    monkeypatch.setattr(batching, "STALLED_AFTER", 3600.0)
+    monkeypatch.setattr(batching, "FEW_CALLERS", -1)
 
 
 def soon(seconds: float = 20.0) -> float:
@@ -126,7 +159,7 @@ def soon(seconds: float = 20.0) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-async def hold(writer: GroupCommit, store: RecordingStore, upsert: Upsert) -> asyncio.Future[UpsertResult]:
+async def hold(writer: GroupCommit, store: RecordingStore, upsert: Upsert) -> asyncio.Future[Outcome]:
     """Submits an upsert, and returns once its statement is under way, which waits there until it is released."""
     store.held = {upsert.external_id}
     outcome = writer.submit(upsert, soon())
@@ -144,7 +177,7 @@ async def test_an_idle_writer_writes_what_arrives_in_one_turn_as_one_statement(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     keys = [f"key-{number}" for number in range(10)]
-    outcomes = await asyncio.gather(*(writer.submit(make(key), soon()) for key in keys))
+    outcomes = await all_written(*(writer.submit(make(key), soon()) for key in keys))
     assert [outcome.participant.external_id for outcome in outcomes] == keys
     assert store.groups == [keys]
 
@@ -159,7 +192,7 @@ async def test_what_arrives_while_a_statement_is_under_way_goes_into_the_next(
         await asyncio.sleep(0)
     assert store.groups == [["first"]]
     store.released.set()
-    await asyncio.gather(*futures)
+    await all_written(*futures)
     assert store.groups == [["first"], ["second", "third", "fourth"]]
 
 
@@ -167,18 +200,18 @@ async def test_a_stalled_statement_does_not_hold_up_others(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     stalled = await hold(writer, store, make("stalled"))
-    assert (await writer.submit(make("other"), soon())).result == "CREATED"
+    assert (await written(writer.submit(make("other"), soon()))).result == "CREATED"
     assert not stalled.done()
 
 
 async def test_a_full_group_is_written_beside_the_first(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "MAX_STATEMENT_UPSERTS", 2)
-    monkeypatch.setattr(lane_module, "STALLED_AFTER", 60.0)
+    monkeypatch.setattr(batching, "MAX_STATEMENT_UPSERTS", 2)
+    monkeypatch.setattr(batching, "STALLED_AFTER", 60.0)
     store.held = {"0"}
     futures = [writer.submit(make(str(number)), soon()) for number in range(4)]
-    await asyncio.gather(*futures[2:])
+    await all_written(*futures[2:])
     assert not futures[0].done()
     assert store.groups == [["0", "1"], ["2", "3"]]
 
@@ -186,25 +219,25 @@ async def test_a_full_group_is_written_beside_the_first(
 async def test_stalled_statements_do_not_hold_up_a_full_group(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "MAX_STATEMENT_UPSERTS", 2)
+    monkeypatch.setattr(batching, "MAX_STATEMENT_UPSERTS", 2)
     store.held = {"0", "2"}
     futures = [writer.submit(make(str(number)), soon()) for number in range(6)]
-    await asyncio.gather(*futures[4:])
+    await all_written(*futures[4:])
     assert not any(future.done() for future in futures[:4])
 
 
 async def test_the_next_statement_waits_for_most_of_the_callers_and_not_for_the_last(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "GATHERING_FACTOR", math.inf)
-    monkeypatch.setattr(lane_module, "MAX_GATHERING", 10.0)
-    await asyncio.gather(*(writer.submit(make(str(number)), soon()) for number in range(8)))
+    monkeypatch.setattr(batching, "GATHERING_FACTOR", math.inf)
+    monkeypatch.setattr(batching, "MAX_GATHERING", 10.0)
+    await all_written(*(writer.submit(make(str(number)), soon()) for number in range(8)))
     for group in (2, 3):
         futures = [writer.submit(make(str(number), group=str(group)), soon()) for number in range(5)]
         await asyncio.sleep(0.05)
         assert len(store.groups) == group - 1
         futures.append(writer.submit(make("5"), soon()))
-        await asyncio.gather(*futures)
+        await all_written(*futures)
         assert len(store.groups) == group
         assert len(store.groups[-1]) == 6
 
@@ -212,13 +245,13 @@ async def test_the_next_statement_waits_for_most_of_the_callers_and_not_for_the_
 async def test_callers_who_have_left_are_waited_for_once(
     writer: GroupCommit, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "GATHERING_FACTOR", math.inf)
-    monkeypatch.setattr(lane_module, "MAX_GATHERING", 0.5)
-    await asyncio.gather(*(writer.submit(make(str(number)), soon()) for number in range(8)))
+    monkeypatch.setattr(batching, "GATHERING_FACTOR", math.inf)
+    monkeypatch.setattr(batching, "MAX_GATHERING", 0.5)
+    await all_written(*(writer.submit(make(str(number)), soon()) for number in range(8)))
     waits = []
     for _ in range(2):
         started = time.monotonic()
-        await writer.submit(make("left"), soon())
+        await written(writer.submit(make("left"), soon()))
         waits.append(time.monotonic() - started)
     assert waits[0] > 0.3 > waits[1]
 
@@ -227,25 +260,25 @@ async def test_callers_who_have_left_are_waited_for_once(
 async def test_a_call_goes_by_items_of_batches_in_a_statement_of_its_own(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "MAX_STATEMENT_UPSERTS", 2)
+    monkeypatch.setattr(batching, "MAX_STATEMENT_UPSERTS", 2)
     store.held = {"0"}
-    items = [writer.submit(make(str(number)), soon(), of_batch=True) for number in range(20)]
+    items = [writer.submit(make(str(number)), soon(), bulk=True) for number in range(20)]
     await store.reached.wait()
-    assert (await writer.submit(make("call"), soon())).result == "CREATED"
+    assert (await written(writer.submit(make("call"), soon()))).result == "CREATED"
     assert ["call"] in store.groups
     assert not items[0].done()
     store.released.set()
-    assert {outcome.result for outcome in await asyncio.gather(*items)} == {"CREATED"}
+    assert {outcome.result for outcome in await all_written(*items)} == {"CREATED"}
 
 
 async def test_upserts_of_one_key_apply_in_order_of_arrival_whether_called_or_in_batches(
     writer: GroupCommit, make: MakeUpsert, database: str
 ) -> None:
     futures = [
-        writer.submit(make("key", n=str(number), **{str(number): ""}), soon(), of_batch=number % 2 == 0)
+        writer.submit(make("key", n=str(number), **{str(number): ""}), soon(), bulk=number % 2 == 0)
         for number in range(9)
     ]
-    outcomes = await asyncio.gather(*futures)
+    outcomes = await all_written(*futures)
     assert [outcome.participant.attributes["n"] for outcome in outcomes] == [str(number) for number in range(9)]
     assert rows(database)["key"] == {"n": "8", **dict.fromkeys(map(str, range(9)), "")}
 
@@ -257,25 +290,25 @@ async def test_a_lone_upsert_does_not_wait_for_company_after_a_slow_statement(
     slow = [writer.submit(make(str(number)), soon()) for number in range(10)]
     loop = asyncio.get_running_loop()
     loop.call_later(0.6, store.released.set)
-    await asyncio.gather(*slow)
+    await all_written(*slow)
     started = loop.time()
-    await writer.submit(make("lone"), soon())
+    await written(writer.submit(make("lone"), soon()))
     assert loop.time() - started < 0.3
 
 
 async def test_a_statement_takes_no_more_upserts_than_its_limit(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "MAX_STATEMENT_UPSERTS", 4)
-    await asyncio.gather(*(writer.submit(make(str(number)), soon()) for number in range(10)))
+    monkeypatch.setattr(batching, "MAX_STATEMENT_UPSERTS", 4)
+    await all_written(*(writer.submit(make(str(number)), soon()) for number in range(10)))
     assert [len(group) for group in store.groups] == [4, 4, 2]
 
 
 async def test_a_statement_takes_no_more_bytes_than_its_limit(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_module, "MAX_STATEMENT_BYTES", 1000)
-    await asyncio.gather(*(writer.submit(make(str(number), size=500), soon()) for number in range(5)))
+    monkeypatch.setattr(batching, "MAX_STATEMENT_BYTES", 1000)
+    await all_written(*(writer.submit(make(str(number), size=500), soon()) for number in range(5)))
     assert [len(group) for group in store.groups] == [2, 2, 1]
 
 
@@ -284,7 +317,7 @@ async def test_upserts_of_one_key_apply_in_order_of_arrival(
 ) -> None:
     futures = [writer.submit(make("same", **{"last": str(n), f"n{n}": ""}), soon()) for n in range(10)]
     other = writer.submit(make("other"), soon())
-    outcomes = await asyncio.gather(*futures)
+    outcomes = await all_written(*futures)
     assert [outcome.result for outcome in outcomes] == ["CREATED"] + ["UPDATED"] * 9
     assert [outcome.participant.attributes["last"] for outcome in outcomes] == [str(n) for n in range(10)]
     assert [len(outcome.participant.attributes) for outcome in outcomes] == list(range(2, 12))
@@ -302,10 +335,10 @@ async def test_an_upsert_that_is_withdrawn_before_its_write_began_is_not_written
     withdrawn.cancel()
     writer.withdraw()
     store.released.set()
-    assert (await first).result == "CREATED"
-    assert (await behind).participant.attributes == {"n": "2"}
+    assert (await written(first)).result == "CREATED"
+    assert (await written(behind)).participant.attributes == {"n": "2"}
     assert store.groups == [["first"], ["withdrawn"]]
-    assert (await behind).result == "CREATED"
+    assert (await written(behind)).result == "CREATED"
     assert rows(database) == {"first": {}, "withdrawn": {"n": "2"}}
 
 
@@ -318,7 +351,7 @@ async def test_an_upsert_that_is_withdrawn_as_its_statement_is_made_is_not_writt
     withdrawn.cancel()
     writer.withdraw()
     async with asyncio.timeout(2):
-        outcome = await writer.submit(make("key", n="2"), soon())
+        outcome = await written(writer.submit(make("key", n="2"), soon()))
     assert outcome.result == "CREATED"
     assert store.groups == [["key"]]
 
@@ -334,7 +367,7 @@ async def test_a_statement_for_which_nobody_waits_any_more_is_stopped_and_blocks
     writer.withdraw()
     store.held = set()
     async with asyncio.timeout(2):
-        outcomes = await asyncio.gather(*(writer.submit(make(key), soon()) for key in ("key", "beside")))
+        outcomes = await all_written(*(writer.submit(make(key), soon()) for key in ("key", "beside")))
     assert [outcome.result for outcome in outcomes] == ["CREATED", "CREATED"]
 
 
@@ -347,7 +380,7 @@ async def test_a_statement_for_which_one_still_waits_goes_on(
     withdrawn.cancel()
     writer.withdraw()
     store.released.set()
-    assert (await wanted).result == "CREATED"
+    assert (await written(wanted)).result == "CREATED"
 
 
 @pytest.mark.usefixtures("patient")
@@ -359,7 +392,7 @@ async def test_an_upsert_whose_deadline_passed_before_its_write_began_is_not_wri
     asyncio.get_running_loop().call_later(0.02, store.released.set)
     await first
     with pytest.raises(DeadlineExceeded):
-        await late
+        await written(late)
     assert store.groups == [["first"]]
     assert rows(database) == {"first": {}}
 
@@ -376,7 +409,7 @@ async def test_everyone_who_waits_is_told_at_the_own_deadline(
 
     async def wait(key: str) -> None:
         with pytest.raises(DeadlineExceeded):
-            await writer.submit(make(key), started + waits[key])
+            await written(writer.submit(make(key), started + waits[key]))
         told[key] = asyncio.get_running_loop().time() - started
 
     async with asyncio.timeout(5):
@@ -384,7 +417,7 @@ async def test_everyone_who_waits_is_told_at_the_own_deadline(
     assert list(told) == ["first", "second", "third"]
     assert all(-0.002 < told[key] - waits[key] < 0.09 for key in waits), told
     store.released.set()
-    assert (await held).result == "CREATED"
+    assert (await written(held)).result == "CREATED"
 
 
 async def test_an_upsert_that_the_database_refuses_fails_alone(
@@ -394,13 +427,13 @@ async def test_an_upsert_that_the_database_refuses_fails_alone(
         connection.execute("ALTER TABLE participants ADD CHECK (external_id NOT LIKE 'guilty%')")
     keys = [f"innocent-{number}" for number in range(20)]
     keys[3], keys[4], keys[17] = "guilty-1", "guilty-2", "guilty-3"
-    outcomes = await asyncio.gather(*(writer.submit(make(key), soon()) for key in keys), return_exceptions=True)
+    outcomes = await asyncio.gather(*(writer.submit(make(key), soon()) for key in keys))
     for key, outcome in zip(keys, outcomes, strict=True):
         if key.startswith("guilty"):
-            assert isinstance(outcome, InvalidArgument)
+            assert isinstance(outcome, Rejected)
+            assert isinstance(outcome.error, InvalidArgument)
         else:
-            assert isinstance(outcome, UpsertResult)
-            assert outcome.result == "CREATED"
+            assert whole(outcome).result == "CREATED"
     assert set(rows(database)) == {key for key in keys if key.startswith("innocent")}
 
 
@@ -418,9 +451,9 @@ async def test_a_statement_that_loses_the_database_fails_and_the_next_is_written
         while not admin.execute(terminate.encode()).fetchall():  # noqa: ASYNC110  # Postgres announces no waiting
             await asyncio.sleep(0.005)
         with pytest.raises(Unavailable):
-            await lost
+            await written(lost)
         admin.execute("COMMIT")
-    assert (await writer.submit(make("key"), soon())).result == "CREATED"
+    assert (await written(writer.submit(make("key"), soon()))).result == "CREATED"
 
 
 class Lock:
@@ -440,7 +473,7 @@ class Lock:
 @pytest.fixture
 async def locked(writer: GroupCommit, make: MakeUpsert, database: str) -> AsyncIterator[Lock]:
     """A lock on the row of the participant `locked`."""
-    await writer.submit(make("locked"), soon())
+    await written(writer.submit(make("locked"), soon()))
     lock = Lock(database, "SELECT * FROM participants WHERE external_id = %s FOR UPDATE", ["locked"])
     yield lock
     lock.release()
@@ -451,33 +484,33 @@ async def test_a_locked_participant_holds_up_no_other_and_is_written_when_it_is_
 ) -> None:
     held_up = writer.submit(make("locked", plan="premium"), soon())
     others = [writer.submit(make(f"other-{number}"), soon()) for number in range(10)]
-    assert [(await other).result for other in others] == ["CREATED"] * 10
+    assert [(await written(other)).result for other in others] == ["CREATED"] * 10
     assert not held_up.done()
     locked.release()
-    assert (await held_up).result == "UPDATED"
+    assert (await written(held_up)).result == "UPDATED"
 
 
 @pytest.mark.usefixtures("locked")
 async def test_a_participant_that_stays_locked_is_a_conflict(
     writer: GroupCommit, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "MAX_CONTENDED_ATTEMPTS", 3)
+    monkeypatch.setattr(group_commit, "MAX_RETRIES", 3)
     with pytest.raises(Conflict) as error:
-        await writer.submit(make("locked", plan="premium"), soon())
+        await written(writer.submit(make("locked", plan="premium"), soon()))
     assert error.value.retry_after is not None
 
 
 @pytest.mark.usefixtures("locked")
 async def test_a_deadline_passes_while_a_participant_is_locked(writer: GroupCommit, make: MakeUpsert) -> None:
     with pytest.raises(DeadlineExceeded):
-        await writer.submit(make("locked", plan="premium"), soon(0.2))
+        await written(writer.submit(make("locked", plan="premium"), soon(0.2)))
 
 
 @pytest.mark.usefixtures("locked")
 async def test_an_upsert_that_changes_nothing_of_a_locked_participant_is_answered(
     writer: GroupCommit, make: MakeUpsert
 ) -> None:
-    assert (await writer.submit(make("locked"), soon())).result == "UNCHANGED"
+    assert (await written(writer.submit(make("locked"), soon()))).result == "UNCHANGED"
 
 
 async def test_a_key_that_another_transaction_is_creating_holds_up_no_other_and_is_updated_in_the_end(
@@ -491,32 +524,33 @@ async def test_a_key_that_another_transaction_is_creating_holds_up_no_other_and_
     )
     held_up = writer.submit(make("taken", ours=""), soon())
     other = writer.submit(make("other"), soon())
-    assert (await other).result == "CREATED"
+    assert (await written(other)).result == "CREATED"
     assert not held_up.done()
     creation.release()
-    outcome = await held_up
+    outcome = await written(held_up)
     assert outcome.result == "UPDATED"
     assert outcome.participant.attributes == {"theirs": "", "ours": ""}
 
 
 @pytest.mark.usefixtures("patient")
-@pytest.mark.parametrize("limit", [("MAX_WAITING_UPSERTS", 3), ("MAX_WAITING_BYTES", 300)])
+@pytest.mark.parametrize("limit", [{"max_upserts": 6}, {"max_bytes": 600}], ids=["upserts", "bytes"])
 async def test_a_full_queue_refuses_at_once_and_takes_more_when_it_has_emptied(
     writer: GroupCommit,
     store: RecordingStore,
     make: MakeUpsert,
     monkeypatch: pytest.MonkeyPatch,
-    limit: tuple[str, int],
+    limit: Mapping[str, int],
 ) -> None:
-    monkeypatch.setattr(writer_module, *limit)
+    monkeypatch.setattr(group_commit, "Admission", partial(Admission, **limit))
+    writer = GroupCommit(store)
     store.held = {"first"}
     futures = [writer.submit(make(key), soon()) for key in ("first", "second", "third")]
     with pytest.raises(Overloaded) as error:
-        writer.submit(make("fourth"), soon())
+        await written(writer.submit(make("fourth"), soon()))
     assert error.value.retry_after is not None
     store.released.set()
-    await asyncio.gather(*futures)
-    assert (await writer.submit(make("fourth"), soon())).result == "CREATED"
+    await all_written(*futures)
+    assert (await written(writer.submit(make("fourth"), soon()))).result == "CREATED"
 
 
 async def test_closing_waits_for_the_statement_under_way(
@@ -528,7 +562,7 @@ async def test_closing_waits_for_the_statement_under_way(
     assert not closing.done()
     store.released.set()
     await closing
-    assert future.result().result == "CREATED"
+    assert (await written(future)).result == "CREATED"
 
 
 async def test_closing_waits_for_an_upsert_that_is_to_run_again(
@@ -540,7 +574,7 @@ async def test_closing_waits_for_an_upsert_that_is_to_run_again(
     assert not closing.done()
     locked.release()
     await closing
-    assert future.result().result == "UPDATED"
+    assert (await written(future)).result == "UPDATED"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -556,7 +590,7 @@ async def test_under_failures_at_random_each_key_ends_as_if_its_upserts_had_run_
             key, attributes = f"key-{chance.randrange(6)}", {f"a{chance.randrange(3)}": str(chance.randrange(3))}
             before = model.get(key)
             after = model[key] = {**(before or {}), **attributes}
-            outcome = await writer.submit(make(key, **attributes), soon())
+            outcome = await written(writer.submit(make(key, **attributes), soon()))
             expected = "CREATED" if before is None else "UNCHANGED" if before == after else "UPDATED"
             assert (outcome.result, outcome.participant.attributes) == (expected, after)
 
@@ -577,7 +611,7 @@ async def upsert_every_key(conninfo: str, organization_id: str, process: int) ->
         for number in range(ROUNDS):
             keys = chance.sample(range(KEYS), KEYS)
             upserts = [upsert_of(organization_id, str(key), {f"{process}-{number}": ""}) for key in keys]
-            outcomes = await asyncio.gather(*(writer.submit(upsert, soon()) for upsert in upserts))
+            outcomes = await all_written(*(writer.submit(upsert, soon()) for upsert in upserts))
             came_of_it += [
                 (outcome.participant.external_id, outcome.participant.id, outcome.result) for outcome in outcomes
             ]

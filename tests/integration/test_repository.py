@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from server.errors import InvalidArgument, NotFound, Unavailable
-from server.participants.model import Upsert, UpsertResult
+from server.participants.model import RETRY, Rejected, Upsert, Written
 from server.participants.repository import Contention, Refused
 from server.postgres.database import Database
 from server.postgres.participants import PostgresParticipants
@@ -27,11 +27,8 @@ def tenant(database: str) -> Tenant:
 @pytest.fixture
 def make(tenant: Tenant) -> MakeUpsert:
     def made(external_id: str, **changes: Any) -> Upsert:
-        nothing: dict[str, Any] = dict.fromkeys(
-            ("display_name", "email", "first_name", "last_name", "phone", "program_id", "status")
-        )
-        nothing |= {"attributes": {}, "tags": [], "size": 100}
-        return Upsert(tenant.organization_id, external_id, **{**nothing, **changes})
+        nothing: dict[str, Any] = {"attributes": {}, "tags": [], "size": 100}
+        return Upsert(organization_id=tenant.organization_id, external_id=external_id, **{**nothing, **changes})
 
     return made
 
@@ -44,9 +41,9 @@ async def store(database: str) -> AsyncIterator[PostgresParticipants]:
     await opened.close()
 
 
-async def written(store: PostgresParticipants, upsert: Upsert) -> UpsertResult:
+async def written(store: PostgresParticipants, upsert: Upsert) -> Written:
     (outcome,) = await store.upsert([upsert])
-    assert isinstance(outcome, UpsertResult)
+    assert isinstance(outcome, Written)
     return outcome
 
 
@@ -68,13 +65,16 @@ async def test_each_upsert_of_a_statement_has_an_answer_of_its_own_in_order(
             make("new", attributes={str(n): "" for n in range(256)}),
         ]
     )
-    assert isinstance(outcomes[0], NotFound)
-    assert [outcome.result for outcome in outcomes[1:] if isinstance(outcome, UpsertResult)] == [
+    assert isinstance(outcomes[0], Rejected)
+    assert isinstance(outcomes[0].error, NotFound)
+    assert [outcome.result for outcome in outcomes[1:] if isinstance(outcome, Written)] == [
         "UPDATED",
         "UNCHANGED",
         "CREATED",
     ]
-    assert isinstance((await store.upsert([make("new", attributes={"256": ""})]))[0], InvalidArgument)
+    (refused,) = await store.upsert([make("new", attributes={"256": ""})])
+    assert isinstance(refused, Rejected)
+    assert isinstance(refused.error, InvalidArgument)
 
 
 async def test_an_upsert_that_changes_nothing_writes_no_row(
@@ -95,7 +95,8 @@ async def test_an_unknown_program_writes_nothing_at_all(
     await written(store, make("existing", phone="1"))
     before = row_versions(database)
     outcomes = await store.upsert([make(key, phone="2", program_id=str(uuid4())) for key in ("existing", "new")])
-    assert [type(outcome) for outcome in outcomes] == [NotFound, NotFound]
+    errors = [outcome.error for outcome in outcomes if isinstance(outcome, Rejected)]
+    assert [type(error) for error in errors] == [NotFound, NotFound]
     assert row_versions(database) == before
 
 
@@ -112,8 +113,8 @@ async def test_a_participant_that_is_locked_is_left_for_later_and_spoils_no_othe
     with psycopg.connect(database) as other:
         other.execute("SELECT * FROM participants WHERE external_id = 'locked' FOR UPDATE")
         outcomes = await store.upsert([make("locked", phone="1"), make("free", phone="1")])
-    assert outcomes[0] is None
-    assert isinstance(outcomes[1], UpsertResult)
+    assert outcomes[0] is RETRY
+    assert isinstance(outcomes[1], Written)
     assert (await written(store, make("locked", phone="1"))).result == "UPDATED"
 
 

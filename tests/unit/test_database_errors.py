@@ -47,13 +47,13 @@ TEXT = 'something is wrong\nLINE 1: INSERT INTO participants VALUES ("jane@examp
     ],
 )
 def test_an_error_of_postgres(sqlstate: str, meaning: type[Exception]) -> None:
-    with pytest.raises(meaning), translated_errors():
+    with pytest.raises(meaning), translated_errors:
         raise errors.lookup(sqlstate)(TEXT)
 
 
 @pytest.mark.parametrize("error", [psycopg.OperationalError, PoolTimeout, PoolClosed, TooManyRequests])
 def test_a_connection_that_cannot_be_had(error: type[psycopg.Error]) -> None:
-    with pytest.raises(Unavailable), translated_errors():
+    with pytest.raises(Unavailable), translated_errors:
         raise error(TEXT)
 
 
@@ -61,7 +61,7 @@ def test_a_connection_that_cannot_be_had(error: type[psycopg.Error]) -> None:
 def test_neither_the_log_nor_a_traceback_quotes_the_statement(
     error: type[psycopg.Error], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(Exception) as told, translated_errors():  # noqa: PT011  # whatever it becomes
+    with pytest.raises(Exception) as told, translated_errors:  # noqa: PT011  # whatever it becomes
         raise error(TEXT)
     logging.getLogger().error("a statement failed", exc_info=told.value)
     assert "LINE 1" not in caplog.text

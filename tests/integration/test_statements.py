@@ -1,0 +1,155 @@
+"""One meaning, whichever statement writes an upsert: each does what a plain model does, and writes no row in vain."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import psycopg
+import pytest
+
+from server.participants.model import (
+    Outcome,
+    Participant,
+    ParticipantNames,
+    Rejected,
+    Retry,
+    Upsert,
+    Written,
+)
+from server.postgres import queries
+from server.postgres.database import Database
+from server.postgres.participants import PostgresParticipants
+from server.postgres.prepared import PreparedConnection
+from server.postgres.queries import Query
+from tests.conftest import Tenant, new_tenant
+
+PROFILE = ("display_name", "email", "first_name", "last_name", "phone")
+# One of the tags and one of the values would break a literal that is not escaped.
+TAGS: tuple[list[str], ...] = ([], ["vip"], ["vip", 'a "quoted", {\\} one'], ["b"])
+VALUES = ("", "1", 'a "quoted" \\ one')
+
+
+@pytest.fixture
+def tenant(database: str) -> Tenant:
+    return new_tenant(database, "acme")
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[PostgresParticipants]:
+    opened = Database(database)
+    await opened.open()
+    yield PostgresParticipants(opened)
+    await opened.close()
+
+
+# How an upsert is brought to each of the statements: what goes with it, and whether its caller wants all of the answer.
+Companion = Callable[[Tenant, int], Sequence[Upsert]]
+
+
+def nobody(tenant: Tenant, number: int) -> Sequence[Upsert]:  # the shape of a Companion
+    return []
+
+
+def another(tenant: Tenant, number: int) -> Sequence[Upsert]:
+    return [upsert(tenant, f"companion-{number}")]
+
+
+def another_that_enrolls(tenant: Tenant, number: int) -> Sequence[Upsert]:
+    return [upsert(tenant, f"companion-{number}", program_id=tenant.program_id)]
+
+
+def upsert(tenant: Tenant, external_id: str, **fields: Any) -> Upsert:
+    given: dict[str, Any] = {"attributes": {}, "tags": [], "size": 100, **fields}
+    return Upsert(organization_id=tenant.organization_id, external_id=external_id, **given)
+
+
+def chosen(chance: random.Random) -> dict[str, Any]:
+    """Returns the fields of an upsert, at random, of few values, so that many change nothing."""
+    fields: dict[str, Any] = {name: chance.choice([None, "", "x", "y"]) for name in PROFILE if chance.random() < 0.4}
+    if chance.random() < 0.3:
+        fields["status"] = chance.choice(["ACTIVE", "SUSPENDED"])
+    fields["attributes"] = {f"k{chance.randrange(3)}": chance.choice(VALUES) for _ in range(chance.randrange(3))}
+    fields["tags"] = chance.choice(TAGS)
+    return fields
+
+
+def applied(before: dict[str, Any] | None, fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a participant is after an upsert: the model."""
+    state = before or {"status": "ACTIVE", "attributes": {}, "tags": [], **dict.fromkeys(PROFILE)}
+    after = {**state, "attributes": {**state["attributes"], **fields["attributes"]}}
+    after |= {name: fields[name] or None for name in PROFILE if fields.get(name) is not None}
+    after |= {name: fields[name] for name in ("status", "tags") if fields.get(name)}
+    return after
+
+
+def row_version(conninfo: str, external_id: str) -> Any:
+    with psycopg.connect(conninfo) as connection:
+        query = "SELECT ctid::text, xmin::text FROM participants WHERE external_id = %s"
+        return connection.execute(query, (external_id,)).fetchone()
+
+
+def written(outcome: Outcome | Retry) -> Written:
+    assert isinstance(outcome, Written), outcome
+    return outcome
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "names"])
+@pytest.mark.parametrize("companion", [nobody, another, another_that_enrolls])
+async def test_each_statement_does_what_the_model_does(
+    store: PostgresParticipants, tenant: Tenant, database: str, companion: Companion, whole: bool
+) -> None:
+    chance = random.Random(7)
+    model: dict[str, Any] | None = None
+    revision = 0
+    for number in range(80):
+        fields = chosen(chance)
+        before, after = model, applied(model, fields)
+        row = row_version(database, "key")
+        group = [upsert(tenant, "key", whole=whole, **fields), *companion(tenant, number)]
+        for other in group[1:]:
+            other.whole = whole
+        result, participant = written((await store.upsert(group))[0])
+        assert result == ("CREATED" if before is None else "UNCHANGED" if before == after else "UPDATED")
+        assert (row_version(database, "key") == row) == (result == "UNCHANGED")
+        revision += result != "UNCHANGED"
+        assert participant.revision == revision
+        assert isinstance(participant, Participant if whole else ParticipantNames)
+        read = await store.get(tenant.organization_id, participant.id)
+        assert read is not None
+        assert {name: getattr(read, name) for name in after} == after
+        if whole:
+            assert participant == read
+        model = after
+    assert revision > 20
+
+
+async def test_both_statements_look_at_the_limits_of_what_is_large(store: PostgresParticipants, tenant: Tenant) -> None:
+    large = {"key": "x" * 65_000}
+    for companions in ([], [upsert(tenant, "companion")]):
+        outcomes = await store.upsert([upsert(tenant, f"large-{len(companions)}", attributes=large), *companions])
+        assert written(outcomes[0]).result == "CREATED"
+        more = upsert(tenant, f"large-{len(companions)}", attributes={"more": "x" * 1000})
+        assert isinstance((await store.upsert([more, *companions]))[0], Rejected)
+
+
+@pytest.mark.parametrize("query", [queries.UPSERT_ONE, queries.UPSERT[True, True], queries.UPSERT[False, True]])
+async def test_the_columns_of_an_answer_are_named_and_ordered_as_a_participant_is(database: str, query: Query) -> None:
+    assert await columns(database, query) == ["n", "outcome", *Participant._fields]
+
+
+async def test_the_columns_of_the_other_queries_are_too(database: str) -> None:
+    assert await columns(database, queries.GET) == list(Participant._fields)
+    for names_program in (True, False):
+        names = await columns(database, queries.UPSERT[names_program, False])
+        assert names == ["n", "outcome", *ParticipantNames._fields]
+
+
+async def columns(conninfo: str, query: Query) -> list[str]:
+    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+        prepared = PreparedConnection(connection)
+        await prepared.prepare(query)
+        prepared.detach()
+        result = connection.pgconn.describe_prepared(query.name)
+        return [(result.fname(number) or b"").decode() for number in range(result.nfields)]
