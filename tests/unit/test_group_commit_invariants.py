@@ -27,6 +27,7 @@ from server.writes.pending import PendingUpsert
 
 KEYS = ("a", "b", "c")
 ORGANIZATIONS = ("acme", "globex")
+MAX_UPSERTS, MAX_BYTES = 12, 10_000
 # What a statement can come to: rows that are written or lose their races, and errors of the whole.
 ERRORS = {"unavailable": Unavailable, "contention": Contention, "refused": Refused, "a bug": RuntimeError}
 
@@ -109,7 +110,7 @@ class Story(RuleBasedStateMachine):
 
     async def make(self) -> GroupCommit:
         writer = GroupCommit(self.database)
-        writer._admission = Admission(max_upserts=12, max_bytes=10_000)
+        writer._admission = Admission(MAX_UPSERTS, MAX_BYTES)
         return writer
 
     @rule(
@@ -210,9 +211,10 @@ class Story(RuleBasedStateMachine):
         places = [*self.queued(), *self.being_written(), *self.followers()]
         assert len(places) == len(set(places))
         assert set(places) <= held
-        room = self.writer._admission._held.values()
-        assert sum(room_of_one.upserts for room_of_one in room) == len(held)
-        assert sum(room_of_one.size for room_of_one in room) == sum(pending.upsert.size for pending in held)
+        room, free = self.writer._admission._held.values(), self.writer._admission._free
+        upserts, size = len(held), sum(pending.upsert.size for pending in held)
+        assert sum(room_of_one.upserts for room_of_one in room) == upserts == MAX_UPSERTS - free.upserts
+        assert sum(room_of_one.size for room_of_one in room) == size == MAX_BYTES - free.size
         timed = {pending for bucket in self.writer._deadlines._buckets.values() for pending in bucket}
         assert timed <= held
         assert all(pending.outcome.done() for pending in held - timed)
@@ -264,6 +266,19 @@ class Story(RuleBasedStateMachine):
 
 TestStory = Story.TestCase
 TestStory.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def test_followers_that_nobody_waits_for_go_with_the_upsert_that_they_follow() -> None:
+    story = Story()
+    story.patch.setattr(story.writer, "_admission", Admission())
+    for _ in range(1_000):
+        story.submit("acme", "a", False, 10.0, 1)
+    for _, future in story.calls[1:]:
+        future.cancel()
+    story.end(story.database.running[0], [False])
+    assert not story.writer._held
+    assert len(story.database.written) == 1
+    story.teardown()
 
 
 def test_a_batcher_is_what_the_story_looks_into() -> None:
