@@ -78,7 +78,7 @@ async def service(settings: Settings, conninfo: str, fixed_organization_id: str 
         )
         probe = Probe(conninfo)
         stack.push_async_callback(probe.close)
-        health = Health(probe.is_up)
+        health = Health(probe.can_write)
         metrics = Metrics()
         interceptor = Interceptor(authenticator, metrics)
         servicer = ParticipantServicer(Participants(repository, writer))
