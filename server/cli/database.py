@@ -12,6 +12,7 @@ import psycopg
 from server.config import ConfigurationError, Settings, read_settings
 from server.postgres.embedded import embedded_postgres
 from server.postgres.migrations import is_current, migrate
+from server.postgres.session import connect
 
 
 @contextmanager
@@ -36,5 +37,5 @@ def database(settings: Settings) -> Iterator[str]:
 @contextmanager
 def connection() -> Iterator[psycopg.Connection[Any]]:
     """Yields a connection, in autocommit, for an operator's command."""
-    with database(read_settings(os.environ)) as conninfo, psycopg.connect(conninfo, autocommit=True) as opened:
+    with database(read_settings(os.environ)) as conninfo, connect(conninfo) as opened:
         yield opened

@@ -6,14 +6,15 @@ import os
 from dataclasses import replace
 
 import click
-import psycopg
 import uvloop
 
 from server import app, quickstart
 from server.app import Listening
 from server.cli.database import database
 from server.config import MAX_WORKERS, Settings, read_settings
+from server.postgres import preflight
 from server.postgres.administration import ensure_organization
+from server.postgres.session import connect
 from server.supervisor import supervise
 
 
@@ -25,6 +26,8 @@ def serve(workers: int | None) -> None:
     if workers is not None:
         settings = replace(settings, workers=workers)
     with database(settings) as conninfo:
+        if settings.database_url is not None:
+            preflight.check(conninfo)
         key = quickstart.prepare(conninfo, settings.data_directory) if settings.database_url is None else None
         organization_id = _fixed_organization(settings, conninfo)
 
@@ -44,5 +47,5 @@ def serve(workers: int | None) -> None:
 def _fixed_organization(settings: Settings, conninfo: str) -> str | None:
     if settings.api_key is None:
         return None
-    with psycopg.connect(conninfo, autocommit=True) as connection:
+    with connect(conninfo) as connection:
         return ensure_organization(connection, quickstart.ORGANIZATION)

@@ -12,7 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 from server.postgres import queries
 from server.postgres.errors import described
 from server.postgres.prepared import PreparedConnection
-from server.postgres.session import CONNECT_TIMEOUT, SESSION, connection_options
+from server.postgres.session import CONNECT_TIMEOUT, connection_options, session_conninfo
 
 MIN_CONNECTIONS = 2
 MAX_CONNECTIONS = 10
@@ -23,7 +23,7 @@ POOL_TIMEOUT = 3.0
 def connection_pool(conninfo: str) -> AsyncConnectionPool:
     """Returns a pool, to be opened, of connections on which every query is prepared."""
     return AsyncConnectionPool(
-        conninfo,
+        session_conninfo(conninfo),
         kwargs=connection_options(),
         min_size=MIN_CONNECTIONS,
         max_size=MAX_CONNECTIONS,
@@ -38,8 +38,6 @@ def connection_pool(conninfo: str) -> AsyncConnectionPool:
 
 async def _set_up(connection: AsyncConnection) -> None:
     set_json_loads(orjson.loads, connection)
-    for statement in SESSION:
-        await connection.execute(statement)
     prepared = PreparedConnection(connection)
     try:
         for query in queries.ALL:

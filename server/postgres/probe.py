@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 from server.postgres import queries
 from server.postgres.errors import described
 from server.postgres.prepared import PreparedConnection
-from server.postgres.session import connection_options
+from server.postgres.session import connection_options, session_conninfo
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Probe:
 
     async def _write(self) -> bool:
         if self._connection is None:
-            connection = await AsyncConnection.connect(self._conninfo, **connection_options())
+            connection = await AsyncConnection.connect(session_conninfo(self._conninfo), **connection_options())
             self._connection = PreparedConnection(connection)
             await self._connection.prepare(queries.CAN_WRITE)
         ((writable, *_),) = await self._connection.run(queries.CAN_WRITE, ())
