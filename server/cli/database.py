@@ -16,22 +16,29 @@ from server.postgres.session import connect
 
 
 @contextmanager
+def conninfo_of(settings: Settings) -> Iterator[str]:
+    """Yields how to connect to the database, whatever its schema. The embedded one is started."""
+    if settings.database_url is not None:
+        yield settings.database_url
+    else:
+        with embedded_postgres(settings.data_directory) as conninfo:
+            yield conninfo
+
+
+@contextmanager
 def database(settings: Settings) -> Iterator[str]:
     """Yields how to connect to a database whose schema is current.
 
-    The embedded one is started, and migrated where that is needed; any other must have been migrated.
+    The embedded one is migrated where that is needed; any other must have been.
     """
-    if settings.database_url is None:
-        with embedded_postgres(settings.data_directory) as conninfo:
-            if not is_current(conninfo):
-                migrate(conninfo, report=lambda _: None)
-            yield conninfo
-    else:
-        if not is_current(settings.database_url):
-            raise ConfigurationError(
-                "the database's schema is not the one this version needs; run: participants migrate"
-            )
-        yield settings.database_url
+    with conninfo_of(settings) as conninfo:
+        if not is_current(conninfo):
+            if settings.database_url is not None:
+                raise ConfigurationError(
+                    "the database's schema is not the one this version needs; run: participants migrate"
+                )
+            migrate(conninfo, report=lambda _: None)
+        yield conninfo
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What must hold of the way to Postgres before the service starts: a pooler in between can break it."""
+"""What must hold before the service starts: the role's privileges, and what a pooler before Postgres can break."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from psycopg.pq import ExecStatus
 from psycopg.rows import scalar_row
 
 from server.config import ConfigurationError
+from server.postgres.grants import check_grants
 from server.postgres.session import SETTINGS, connect, session_conninfo
 
 _STATEMENT = b"participants_preflight"
@@ -17,7 +18,7 @@ _ROUNDS = 5
 
 
 def check(conninfo: str) -> None:
-    """Raises ConfigurationError where a session loses its settings or its prepared statements.
+    """Raises ConfigurationError where the role lacks privileges, or a session its settings or prepared statements.
 
     `conninfo` is of a database that has just been reached.
     """
@@ -29,6 +30,7 @@ def check(conninfo: str) -> None:
             "in PgBouncer set: ignore_startup_parameters = options"
         ) from None
     with first, connect(session_conninfo(conninfo)) as second:
+        check_grants(first)
         _check_settings(first)
         if not _keep_prepared_statements(first, second):
             raise ConfigurationError(

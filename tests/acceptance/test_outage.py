@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from server.postgres.migrations import migrate
 from tests.conftest import Deployment, deployed, own_directory
 from tests.support.clients import Client, GrpcClient, HttpClient, Reply
 from tests.support.own_postgres import OwnPostgres
-from tests.support.process import environment, eventually, run
+from tests.support.process import environment, eventually, refusal, run
 
 DATABASE_NAMES = ["", "readiness", "participants.v1.ParticipantService"]
 # What a driver or a Postgres says when it cannot be reached, and no caller is to read.
@@ -139,6 +140,14 @@ def test_a_frozen_postgres_is_not_ready_within_seconds(scene: Scene) -> None:
         assert time.monotonic() - frozen < 6.0
     eventually(scene.is_ready)
     eventually(lambda: [reply.code for reply in scene.create()] == ["OK", "OK"])
+
+
+def test_every_command_gives_up_on_a_postgres_that_accepts_and_never_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as pool:
+        variables = environment(DATABASE_URL=f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]}/postgres")
+        commands = ("serve", "migrate", "keys list", "keys create --organization acme", "programs list")
+        completed = list(pool.map(lambda command: run(*command.split(), env=variables), commands))
+    assert ["cannot reach the database" in refusal(command) for command in completed] == [True] * len(commands)
 
 
 def test_what_was_acknowledged_before_a_crash_of_postgres_is_there_after_it(scene: Scene) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from server.config import ConfigurationError
+from server.postgres.session import connect
 
 # Any number will do, as long as every `migrate` takes the same one.
 MIGRATION_LOCK = 7_064_201_138
@@ -21,10 +23,11 @@ MIGRATION_LOCK = 7_064_201_138
 
 def migrate(conninfo: str, report: Callable[[str], None]) -> None:
     """Brings the schema up to date. Two at once are safe: the second waits for the first and then does nothing."""
-    with psycopg.connect(conninfo, autocommit=True) as lock:
+    with connect(conninfo) as lock:
         lock.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
         before = _applied(conninfo)
-        command.upgrade(_configuration(conninfo), "head")
+        with _driver_errors():
+            command.upgrade(_configuration(conninfo), "head")
     pending = [script.doc for script in _scripts().iterate_revisions("head", before or "base")]
     for name in reversed(pending):
         report(f"applied {name}")
@@ -42,7 +45,7 @@ def is_current(conninfo: str) -> bool:
 
 def _applied(conninfo: str) -> str | None:
     # Connected here, so that a database that cannot be reached is psycopg's error and not SQLAlchemy's.
-    with psycopg.connect(conninfo) as opened:
+    with connect(conninfo) as opened, _driver_errors():
         engine = create_engine("postgresql+psycopg://", creator=lambda: opened, poolclass=NullPool)
         with engine.connect() as connection:
             applied = MigrationContext.configure(connection).get_current_revision()
@@ -51,6 +54,17 @@ def _applied(conninfo: str) -> str | None:
             f"the database's schema {applied} is newer than this version of the service; run a newer version"
         )
     return applied
+
+
+@contextmanager
+def _driver_errors() -> Iterator[None]:
+    """Raises the driver's errors as they are, without SQLAlchemy's wrapping, which quotes the statement."""
+    try:
+        yield
+    except DBAPIError as error:
+        if error.orig is None:
+            raise
+        raise error.orig from None
 
 
 def _scripts() -> ScriptDirectory:
