@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 
 import click
 import uvloop
@@ -11,7 +12,7 @@ import uvloop
 from server import app, quickstart
 from server.app import Listening
 from server.cli.database import database
-from server.config import MAX_WORKERS, Settings, read_settings
+from server.config import MAX_WORKERS, Conninfo, Settings, read_database_url, read_settings
 from server.postgres import preflight
 from server.postgres.administration import ensure_organization
 from server.postgres.session import connect
@@ -38,10 +39,17 @@ def serve(workers: int | None) -> None:
                 calls = quickstart.first_calls(key, listening.grpc, listening.http)
                 click.echo(f"\nTry it in another terminal:\n\n{calls}\n")
 
+        source = _source(settings, conninfo)
         if settings.workers > 1:
-            supervise(settings, conninfo, organization_id, ready)
+            supervise(settings, source, organization_id, ready)
         else:
-            uvloop.run(app.serve(settings, conninfo, organization_id, ready))
+            uvloop.run(app.serve(settings, source, organization_id, ready))
+
+
+def _source(settings: Settings, conninfo: str) -> Conninfo:
+    """Returns how to connect from now on: the file is read for every new connection, as a password may be rotated."""
+    file = settings.database_url_file
+    return conninfo if file is None else partial(read_database_url, file)
 
 
 def _fixed_organization(settings: Settings, conninfo: str) -> str | None:

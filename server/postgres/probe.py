@@ -8,6 +8,7 @@ import logging
 import psycopg
 from psycopg import AsyncConnection
 
+from server.config import ConfigurationError, Conninfo
 from server.postgres import queries
 from server.postgres.errors import described
 from server.postgres.prepared import PreparedConnection
@@ -23,7 +24,7 @@ TIMEOUT = 1.0
 class Probe:
     """One connection that is kept for asking, and made anew when it was lost."""
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: Conninfo) -> None:
         self._conninfo = conninfo
         self._connection: PreparedConnection | None = None
         self._failure: str | None = None
@@ -53,6 +54,8 @@ class Probe:
             return f"no answer within {TIMEOUT} s"
         except psycopg.Error as error:
             return described(error)
+        except ConfigurationError as error:
+            return str(error)
         except OSError as error:
             return type(error).__name__
 

@@ -8,6 +8,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from server.config import Conninfo
+
 # How long to wait for a new connection; in seconds.
 CONNECT_TIMEOUT = 3
 # A network that swallows packets is noticed this soon; in milliseconds.
@@ -44,12 +46,14 @@ def connection_options() -> dict[str, Any]:
     }
 
 
-def session_conninfo(conninfo: str) -> str:
-    """Returns `conninfo` with SETTINGS in its `options`.
+def session_conninfo(conninfo: Conninfo) -> str:
+    """Returns how to open the next connection for requests: with SETTINGS in its `options`.
 
     So they are the session's own defaults, and cost no round trip. A `SET` would go to whichever server connection a
     pooler has at hand, and stay there for its other clients.
     """
+    if not isinstance(conninfo, str):
+        conninfo = conninfo()
     given = conninfo_to_dict(conninfo).get("options") or os.environ.get("PGOPTIONS", "")
     ours = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
     return make_conninfo(conninfo, options=f"{given} {ours}".lstrip())
