@@ -13,6 +13,7 @@ from server.config import ConfigurationError
 # By table. Whoever adds a query sees in the tests, where the service runs as such a role, what it needs besides.
 GRANTS = {
     "alembic_version": ("SELECT",),
+    "schema_compatibility": ("SELECT",),
     # A fixed key's organization is made at the start.
     "organizations": ("SELECT", "INSERT"),
     "api_keys": ("SELECT",),
