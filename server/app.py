@@ -15,7 +15,7 @@ from typing import Any
 from server.api.call import Interceptor
 from server.api.servicer import SERVICE, ParticipantServicer
 from server.auth.authenticator import Authenticator
-from server.config import Address, Settings
+from server.config import Address, Conninfo, Settings
 from server.gateway import server as http
 from server.gateway.application import Gateway
 from server.operations.health import Health
@@ -44,7 +44,7 @@ class Listening:
 
 
 async def serve(
-    settings: Settings, conninfo: str, fixed_organization_id: str | None, ready: Callable[[Listening], None]
+    settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None, ready: Callable[[Listening], None]
 ) -> None:
     """Runs the service on a migrated database until SIGINT or SIGTERM. Raises ConfigurationError.
 
@@ -64,10 +64,12 @@ async def serve(
 
 
 @asynccontextmanager
-async def service(settings: Settings, conninfo: str, fixed_organization_id: str | None) -> AsyncIterator[Listening]:
+async def service(
+    settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None
+) -> AsyncIterator[Listening]:
     """Opens the service, yields where it listens, and closes it."""
     async with AsyncExitStack() as stack:
-        database = Database(conninfo)
+        database = Database(conninfo, settings.database_connections)
         stack.push_async_callback(database.close)
         await database.open()
         repository = PostgresParticipants(database)
@@ -78,7 +80,7 @@ async def service(settings: Settings, conninfo: str, fixed_organization_id: str 
         )
         probe = Probe(conninfo)
         stack.push_async_callback(probe.close)
-        health = Health(probe.is_up)
+        health = Health(probe.can_write)
         metrics = Metrics()
         interceptor = Interceptor(authenticator, metrics)
         servicer = ParticipantServicer(Participants(repository, writer))

@@ -1,9 +1,9 @@
-"""The settings, read from the environment once and checked before anything opens (contract, section 5)."""
+"""The settings, read from the environment once and checked before anything opens."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,10 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 MAX_WORKERS = 64
+MAX_DATABASE_CONNECTIONS = 1000
+
+# How to connect to Postgres: a connection URL, or what returns the one to use for the next connection.
+Conninfo = str | Callable[[], str]
 
 
 class ConfigurationError(Exception):
@@ -35,9 +39,14 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`database_url` None means the embedded Postgres; `http_address` None means no gateway."""
+    """`database_url` None means the embedded Postgres; `http_address` None means no gateway.
+
+    `database_url_file` is where `database_url` was read, and later ones may be.
+    """
 
     database_url: str | None
+    database_url_file: Path | None
+    database_connections: int
     data_directory: Path
     grpc_address: Address
     http_address: Address | None
@@ -51,29 +60,52 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     grpc_address = _address(environment, "PARTICIPANTS_GRPC_ADDRESS", "127.0.0.1:50051")
     if grpc_address is None:
         raise ConfigurationError("PARTICIPANTS_GRPC_ADDRESS is empty; set it to HOST:PORT or leave it unset")
+    file = environment.get("DATABASE_URL_FILE")
+    if file and environment.get("DATABASE_URL"):
+        raise ConfigurationError("DATABASE_URL and DATABASE_URL_FILE are both set; unset one of them")
     return Settings(
-        database_url=_database_url(environment),
+        database_url=read_database_url(Path(file)) if file else _database_url(environment),
+        database_url_file=Path(file).absolute() if file else None,
+        database_connections=_number(environment, "PARTICIPANTS_DATABASE_CONNECTIONS", 10, MAX_DATABASE_CONNECTIONS),
         data_directory=Path(environment.get("PARTICIPANTS_DATA_DIR") or ".data").absolute(),
         grpc_address=grpc_address,
         http_address=_address(environment, "PARTICIPANTS_HTTP_ADDRESS", "127.0.0.1:8080"),
         api_key=_api_key(environment),
-        workers=_workers(environment),
+        workers=_number(environment, "PARTICIPANTS_WORKERS", 1, MAX_WORKERS),
         reflection=_switch(environment, "PARTICIPANTS_REFLECTION", default=True),
     )
+
+
+def read_database_url(file: Path) -> str:
+    """Returns the connection URL that the file holds now. Raises ConfigurationError."""
+    try:
+        url = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigurationError(f"DATABASE_URL_FILE: {file} cannot be read ({reason})") from None
+    _check_database_url("DATABASE_URL_FILE", url)
+    return url
 
 
 def _database_url(environment: Mapping[str, str]) -> str | None:
     url = environment.get("DATABASE_URL")
     if not url:
         return None
-    try:
-        conninfo_to_dict(url)
-    except ProgrammingError:
-        # libpq's own message can repeat the URL, and with it the password.
-        raise ConfigurationError(
-            "DATABASE_URL is not a Postgres connection URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-        ) from None
+    _check_database_url("DATABASE_URL", url)
     return url
+
+
+def _check_database_url(variable: str, url: str) -> None:
+    try:
+        if conninfo_to_dict(url):
+            return
+    except ProgrammingError:
+        pass
+    # libpq's own message can repeat the URL, and with it the password.
+    what = "holds no" if variable == "DATABASE_URL_FILE" else "is not a"
+    raise ConfigurationError(
+        f"{variable} {what} Postgres connection URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+    )
 
 
 def _address(environment: Mapping[str, str], name: str, default: str) -> Address | None:
@@ -97,10 +129,10 @@ def _api_key(environment: Mapping[str, str]) -> str | None:
     return key
 
 
-def _workers(environment: Mapping[str, str]) -> int:
-    value = environment.get("PARTICIPANTS_WORKERS") or "1"
-    if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= MAX_WORKERS:
-        raise ConfigurationError(f"PARTICIPANTS_WORKERS is {value!r}; set it to a number from 1 to {MAX_WORKERS}")
+def _number(environment: Mapping[str, str], name: str, default: int, maximum: int) -> int:
+    value = environment.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,6}", value) or not 1 <= int(value) <= maximum:
+        raise ConfigurationError(f"{name} is {value!r}; set it to a number from 1 to {maximum}")
     return int(value)
 
 

@@ -16,6 +16,7 @@ from server.config import Address
 from server.gateway.routes import Routes
 from server.postgres import administration
 from server.postgres.administration import NameTaken
+from server.postgres.session import connect
 
 ORGANIZATION = "default"
 PROGRAM = "demo"
@@ -27,7 +28,7 @@ def prepare(conninfo: str, data_directory: Path) -> str:
 
     The database keeps only the key's digest, so the key itself is kept in the data directory, for its owner alone.
     """
-    with psycopg.connect(conninfo, autocommit=True) as connection:
+    with connect(conninfo) as connection:
         administration.ensure_organization(connection, ORGANIZATION)
         with contextlib.suppress(NameTaken):
             administration.create_program(connection, ORGANIZATION, PROGRAM)

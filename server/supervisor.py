@@ -18,7 +18,7 @@ import uvloop
 
 from server import app
 from server.app import Listening
-from server.config import Address, ConfigurationError, Settings
+from server.config import Address, ConfigurationError, Conninfo, Settings
 from server.operations.logs import set_up_logs
 from server.sockets import address_of, bound
 
@@ -35,7 +35,7 @@ _processes = multiprocessing.get_context("spawn")
 
 
 def supervise(
-    settings: Settings, conninfo: str, fixed_organization_id: str | None, ready: Callable[[Listening], None]
+    settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None, ready: Callable[[Listening], None]
 ) -> None:
     """Runs `settings.workers` workers until SIGINT or SIGTERM. Raises ConfigurationError.
 
@@ -58,7 +58,7 @@ def supervise(
 class _Worker:
     """One process that runs the service, and after its death the next."""
 
-    def __init__(self, settings: Settings, conninfo: str, fixed_organization_id: str | None) -> None:
+    def __init__(self, settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None) -> None:
         self._arguments = (settings, conninfo, fixed_organization_id)
         self.start()
 
@@ -89,7 +89,7 @@ class _Worker:
             self.start()
 
 
-def _work(settings: Settings, conninfo: str, fixed_organization_id: str | None, ready: Connection) -> None:
+def _work(settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None, ready: Connection) -> None:
     set_up_logs()
     gc.freeze()
     uvloop.run(app.serve(settings, conninfo, fixed_organization_id, lambda _: ready.send(True)))

@@ -9,6 +9,7 @@ from importlib import import_module
 import click
 import psycopg
 
+from server.cli.advice import advice
 from server.config import ConfigurationError
 from server.operations.logs import set_up_logs
 
@@ -54,9 +55,8 @@ def main() -> None:
         participants(prog_name="participants")
     except ConfigurationError as error:
         sys.exit(f"participants: {error}")
-    except psycopg.errors.UndefinedTable:
-        sys.exit("participants: the database has no schema yet; run: participants migrate")
-    except psycopg.OperationalError as error:
-        # libpq's text can hold the host and user, never the password; its first line says what happened.
-        first = str(error).strip().splitlines()[0]
-        sys.exit(f"participants: cannot reach the database: {first}; check DATABASE_URL")
+    except psycopg.Error as error:
+        line = advice(error)
+        if line is None:
+            raise
+        sys.exit(f"participants: {line}")

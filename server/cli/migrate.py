@@ -6,17 +6,20 @@ import os
 
 import click
 
+from server.cli.database import conninfo_of
 from server.config import read_settings
-from server.postgres import migrations
-from server.postgres.embedded import embedded_postgres
+from server.postgres.grants import grant
+from server.postgres.migrations import migrate as migrate_schema
+from server.postgres.session import connect
 
 
 @click.command()
-def migrate() -> None:
+@click.option("--serving-role", metavar="ROLE", help="Grant this database role what `serve` needs, and no more.")
+def migrate(serving_role: str | None) -> None:
     """Bring the database's schema up to date. Running it twice, or two at once, is safe."""
-    settings = read_settings(os.environ)
-    if settings.database_url is not None:
-        migrations.migrate(settings.database_url, report=click.echo)
-    else:
-        with embedded_postgres(settings.data_directory) as conninfo:
-            migrations.migrate(conninfo, report=click.echo)
+    with conninfo_of(read_settings(os.environ)) as conninfo:
+        migrate_schema(conninfo, report=click.echo)
+        if serving_role is not None:
+            with connect(conninfo) as connection:
+                grant(connection, serving_role)
+            click.echo(f"granted {serving_role} what serving needs")

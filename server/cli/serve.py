@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 
 import click
-import psycopg
 import uvloop
 
 from server import app, quickstart
 from server.app import Listening
 from server.cli.database import database
-from server.config import MAX_WORKERS, Settings, read_settings
+from server.config import MAX_WORKERS, Conninfo, Settings, read_database_url, read_settings
+from server.postgres import preflight
 from server.postgres.administration import ensure_organization
+from server.postgres.session import connect
 from server.supervisor import supervise
 
 
@@ -25,6 +27,8 @@ def serve(workers: int | None) -> None:
     if workers is not None:
         settings = replace(settings, workers=workers)
     with database(settings) as conninfo:
+        if settings.database_url is not None:
+            preflight.check(conninfo)
         key = quickstart.prepare(conninfo, settings.data_directory) if settings.database_url is None else None
         organization_id = _fixed_organization(settings, conninfo)
 
@@ -35,14 +39,21 @@ def serve(workers: int | None) -> None:
                 calls = quickstart.first_calls(key, listening.grpc, listening.http)
                 click.echo(f"\nTry it in another terminal:\n\n{calls}\n")
 
+        source = _source(settings, conninfo)
         if settings.workers > 1:
-            supervise(settings, conninfo, organization_id, ready)
+            supervise(settings, source, organization_id, ready)
         else:
-            uvloop.run(app.serve(settings, conninfo, organization_id, ready))
+            uvloop.run(app.serve(settings, source, organization_id, ready))
+
+
+def _source(settings: Settings, conninfo: str) -> Conninfo:
+    """Returns how to connect from now on: the file is read for every new connection, as a password may be rotated."""
+    file = settings.database_url_file
+    return conninfo if file is None else partial(read_database_url, file)
 
 
 def _fixed_organization(settings: Settings, conninfo: str) -> str | None:
     if settings.api_key is None:
         return None
-    with psycopg.connect(conninfo, autocommit=True) as connection:
+    with connect(conninfo) as connection:
         return ensure_organization(connection, quickstart.ORGANIZATION)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from server.config import Conninfo
 from server.errors import Unavailable
 from server.participants.repository import Contention
 from server.postgres.errors import STALE_CONNECTION, translated_errors
@@ -25,8 +26,8 @@ class Database:
     check one out and in for each statement would cost more than a small statement does.
     """
 
-    def __init__(self, conninfo: str) -> None:
-        self._pool = connection_pool(conninfo)
+    def __init__(self, conninfo: Conninfo, connections: int = 10) -> None:
+        self._pool = connection_pool(conninfo, connections)
         self._idle: list[PreparedConnection] = []
         # How many wait for the pool: what is given back goes to them first.
         self._waiting = 0

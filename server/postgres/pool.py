@@ -9,24 +9,27 @@ from psycopg.pq import ConnStatus
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
+from server.config import Conninfo
 from server.postgres import queries
 from server.postgres.errors import described
 from server.postgres.prepared import PreparedConnection
-from server.postgres.session import CONNECT_TIMEOUT, SESSION, connection_options
+from server.postgres.session import CONNECT_TIMEOUT, connection_options, session_conninfo
 
 MIN_CONNECTIONS = 2
-MAX_CONNECTIONS = 10
+# A connection is replaced when it is this old, and so moves to a server or a password that is new; in seconds.
+MAX_LIFETIME = 900.0
 # How long a request waits for a connection before it says UNAVAILABLE; in seconds.
 POOL_TIMEOUT = 3.0
 
 
-def connection_pool(conninfo: str) -> AsyncConnectionPool:
-    """Returns a pool, to be opened, of connections on which every query is prepared."""
+def connection_pool(conninfo: Conninfo, size: int) -> AsyncConnectionPool:
+    """Returns a pool, to be opened, of at most `size` connections on which every query is prepared."""
     return AsyncConnectionPool(
-        conninfo,
+        lambda: session_conninfo(conninfo),
         kwargs=connection_options(),
-        min_size=MIN_CONNECTIONS,
-        max_size=MAX_CONNECTIONS,
+        min_size=min(MIN_CONNECTIONS, size),
+        max_size=size,
+        max_lifetime=MAX_LIFETIME,
         timeout=POOL_TIMEOUT,
         # Short, so that an attempt that began while Postgres was away does not back off past its return.
         reconnect_timeout=CONNECT_TIMEOUT,
@@ -38,8 +41,6 @@ def connection_pool(conninfo: str) -> AsyncConnectionPool:
 
 async def _set_up(connection: AsyncConnection) -> None:
     set_json_loads(orjson.loads, connection)
-    for statement in SESSION:
-        await connection.execute(statement)
     prepared = PreparedConnection(connection)
     try:
         for query in queries.ALL:

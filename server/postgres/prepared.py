@@ -53,6 +53,7 @@ class PreparedConnection:
         self._results: list[PGresult] = []
         self._transformers: dict[bytes, TransformerType] = {}
         self._is_writing = False
+        self._is_reading = True
         self._loop.add_reader(self._socket, self._on_readable)
 
     @property
@@ -100,12 +101,12 @@ class PreparedConnection:
 
     def close(self) -> None:
         """Closes the connection, on which nothing is under way, so that the pool replaces it."""
-        self._loop.remove_reader(self._socket)
+        self._stop_reading()
         self._pgconn.finish()
 
     def detach(self) -> AsyncConnection:
         """Returns the connection for others to use."""
-        self._loop.remove_reader(self._socket)
+        self._stop_reading()
         return self.connection
 
     def _sent(self) -> asyncio.Future[PGresult]:
@@ -126,9 +127,16 @@ class PreparedConnection:
         elif self._is_writing and not unfinished:
             self._stop_writing()
 
+    def _stop_reading(self) -> None:
+        # Once only: the driver closes the socket of a server that has gone, and its number is soon another's.
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._socket)
+
     def _stop_writing(self) -> None:
-        self._is_writing = False
-        self._loop.remove_writer(self._socket)
+        if self._is_writing:
+            self._is_writing = False
+            self._loop.remove_writer(self._socket)
 
     def _on_readable(self) -> None:
         pgconn = self._pgconn
@@ -149,7 +157,7 @@ class PreparedConnection:
     def _check_idle(self) -> None:
         # Nothing is expected, so it is a notice, or the server's goodbye. A socket at its end stays readable for ever.
         if self._pgconn.status != ConnStatus.OK:
-            self._loop.remove_reader(self._socket)
+            self._stop_reading()
 
     def _settle(self) -> None:
         """Hands out what came of the statement: its first failure if there was one, whatever came before it.
@@ -168,7 +176,7 @@ class PreparedConnection:
         self._tell_end()
 
     def _fail(self, error: psycopg.Error) -> None:
-        self._loop.remove_reader(self._socket)
+        self._stop_reading()
         self._stop_writing()
         self._results.clear()
         answer, self._answer = self._answer, None

@@ -1,30 +1,42 @@
-"""How every connection of the service is opened and set up."""
+"""How every connection to Postgres is opened, and the settings that requests need."""
 
 from __future__ import annotations
 
-from typing import Any, LiteralString
+import os
+from typing import Any
 
-# How long the service waits for a new connection; in seconds.
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from server.config import Conninfo
+
+# How long to wait for a new connection; in seconds.
 CONNECT_TIMEOUT = 3
 # A network that swallows packets is noticed this soon; in milliseconds.
 TCP_USER_TIMEOUT = 5_000
 
 # Upserts wait for other transactions' locks only where two insert the same key, and then briefly. The plans of our
 # statements are all look-ups by key, made once per connection: planning each execution anew would cost more than
-# running it, and a plan made while a table was small must not scan it when it has grown.
-SESSION: tuple[LiteralString, ...] = (
-    "SET timezone = 'UTC'",
-    "SET lock_timeout = '200ms'",
-    "SET statement_timeout = '15s'",
-    "SET idle_in_transaction_session_timeout = '30s'",
-    "SET plan_cache_mode = force_generic_plan",
-    "SET enable_seqscan = off",
-    "SET jit = off",
-)
+# running it, and a plan made while a table was small must not scan it when it has grown. Each value is as
+# `current_setting` shows it.
+SETTINGS = {
+    "timezone": "UTC",
+    "lock_timeout": "200ms",
+    "statement_timeout": "15s",
+    "idle_in_transaction_session_timeout": "30s",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "jit": "off",
+}
+
+
+def connect(conninfo: str) -> psycopg.Connection[Any]:
+    """Returns a connection for an administrative command, in autocommit. Raises psycopg.OperationalError in time."""
+    return psycopg.connect(conninfo, **connection_options())
 
 
 def connection_options() -> dict[str, Any]:
-    """Returns what every connection of the service is opened with."""
+    """Returns what every connection is opened with."""
     return {
         "autocommit": True,
         "application_name": "participants",
@@ -32,3 +44,16 @@ def connection_options() -> dict[str, Any]:
         "tcp_user_timeout": TCP_USER_TIMEOUT,
         "keepalives_idle": 30,
     }
+
+
+def session_conninfo(conninfo: Conninfo) -> str:
+    """Returns how to open the next connection for requests: with SETTINGS in its `options`.
+
+    So they are the session's own defaults, and cost no round trip. A `SET` would go to whichever server connection a
+    pooler has at hand, and stay there for its other clients.
+    """
+    if not isinstance(conninfo, str):
+        conninfo = conninfo()
+    given = conninfo_to_dict(conninfo).get("options") or os.environ.get("PGOPTIONS", "")
+    ours = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
+    return make_conninfo(conninfo, options=f"{given} {ours}".lstrip())

@@ -152,8 +152,12 @@ def test_of_two_migrations_at_once_one_does_the_work(postgres: str) -> None:
 
 
 def waiting_for_lock(connection: psycopg.Connection[Any]) -> int:
+    """Returns how many have asked for the lock in vain, and are to ask again."""
     row = connection.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+        """
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'participants' AND state = 'idle' AND query = 'COMMIT'
+        """
     ).fetchone()
     connection.commit()
     assert row is not None

@@ -44,6 +44,9 @@ def refused(command: str = "serve", **variables: str) -> str:
         ("PARTICIPANTS_API_KEY", "sk_with a space", "sk_"),
         ("PARTICIPANTS_API_KEY", "sk_" + "x" * 253, "sk_"),
         ("PARTICIPANTS_REFLECTION", "perhaps", "on or off"),
+        ("PARTICIPANTS_DATABASE_CONNECTIONS", "0", "from 1 to"),
+        ("PARTICIPANTS_DATABASE_CONNECTIONS", "1001", "from 1 to"),
+        ("DATABASE_URL_FILE", "/nowhere/url", "unset one of them"),
         ("DATABASE_URL", "participants", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
         ("DATABASE_URL", f"mysql://somebody:{PASSWORD}@127.0.0.1/x", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
         ("DATABASE_URL", f"{UNREACHABLE}?unknown=1", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
@@ -57,6 +60,25 @@ def test_a_bad_variable_is_refused_by_name_with_advice(variable: str, value: str
     assert advice in line
     assert "\n" not in line
     assert PASSWORD not in line
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (None, "cannot be read"),
+        ("", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
+        (f"mysql://somebody:{PASSWORD}@127.0.0.1/x", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
+    ],
+)
+def test_a_file_without_a_database_url_is_refused(tmp_path: Path, content: str | None, advice: str) -> None:
+    file = tmp_path / "url"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigurationError) as error:
+        read_settings({"DATABASE_URL_FILE": str(file)})
+    assert "DATABASE_URL_FILE" in str(error.value)
+    assert advice in str(error.value)
+    assert PASSWORD not in str(error.value)
 
 
 def test_the_command_says_what_is_wrong_with_a_variable_in_one_line() -> None:

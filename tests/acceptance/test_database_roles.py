@@ -1,0 +1,148 @@
+"""Two database roles: the owner migrates, the other serves; and what a command says that may not do its work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from tests.conftest import PREFIX, fresh_database, new_tenant
+from tests.support.clients import GrpcClient
+from tests.support.process import Service, environment, refusal, run
+
+ROLE = f"{PREFIX}_plain"
+PORTS = {"PARTICIPANTS_GRPC_ADDRESS": "127.0.0.1:0", "PARTICIPANTS_HTTP_ADDRESS": "127.0.0.1:0"}
+
+
+@pytest.fixture
+def plain(postgres: str) -> Iterator[str]:
+    """The password of ROLE, which may log in, and nothing else."""
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE \"{ROLE}\" LOGIN PASSWORD 'secret'".encode())
+        try:
+            yield "secret"
+        finally:
+            admin.execute(f'DROP ROLE "{ROLE}"'.encode())
+
+
+@pytest.fixture
+def empty(postgres: str, plain: str) -> Iterator[str]:
+    """An empty database; ROLE exists."""
+    with fresh_database(postgres, f"{PREFIX}_roles") as conninfo:
+        yield conninfo
+
+
+def by_plain(conninfo: str) -> str:
+    return make_conninfo(conninfo, user=ROLE, password="secret")
+
+
+def execute(conninfo: str, statement: str) -> None:
+    with psycopg.connect(conninfo, autocommit=True, options="-c default_transaction_read_only=off") as connection:
+        connection.execute(statement.encode())
+
+
+def refused(conninfo: str, command: str) -> str:
+    return refusal(run(*command.split(), env=environment(DATABASE_URL=conninfo, **PORTS)))
+
+
+def succeeds(conninfo: str, command: str) -> str:
+    completed = run(*command.split(), env=environment(DATABASE_URL=conninfo))
+    assert completed.returncode == 0, completed
+    return completed.stdout
+
+
+def test_the_serving_role_serves_and_can_do_nothing_else(empty: str) -> None:
+    assert ROLE in succeeds(empty, f"migrate --serving-role {ROLE}")
+    execute(empty, "CREATE TABLE salaries (amount integer)")
+    tenant = new_tenant(empty, "acme")
+    service = Service(environment(DATABASE_URL=by_plain(empty), PARTICIPANTS_API_KEY="sk_fixed"))
+    try:
+        for key, program_id in ((tenant.key, tenant.program_id), ("sk_fixed", None)):
+            client = GrpcClient(service.grpc_address, key)
+            request = {"external_id": "user", "program_id": program_id} if program_id else {"external_id": "user"}
+            created = client.create(request)
+            assert (created.code, created.result) == ("OK", "CREATED")
+            assert client.create({**request, "attributes": {"plan": "premium"}}).result == "UPDATED"
+            assert client.get(created.participant["id"]).code == "OK"
+            client.close()
+    finally:
+        assert service.stop() == 0
+    for statement in (
+        "DROP TABLE participants",
+        "ALTER TABLE participants ADD COLUMN salary integer",
+        "TRUNCATE participants",
+        "CREATE TABLE mine ()",
+        "INSERT INTO api_keys SELECT * FROM api_keys",
+        "DELETE FROM organizations",
+        "UPDATE alembic_version SET version_num = ''",
+        "SELECT * FROM salaries",
+        "SELECT * FROM pg_authid",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            execute(by_plain(empty), statement)
+
+
+def test_migrating_again_grants_again_and_a_role_that_does_not_exist_is_named(empty: str) -> None:
+    succeeds(empty, f"migrate --serving-role {ROLE}")
+    succeeds(empty, f"migrate --serving-role {ROLE}")
+    line = refusal_after_output(empty, "migrate --serving-role nobody-of-this-name")
+    assert "nobody-of-this-name" in line
+    assert "CREATE ROLE" in line
+
+
+def refusal_after_output(conninfo: str, command: str) -> str:
+    completed = run(*command.split(), env=environment(DATABASE_URL=conninfo))
+    assert completed.returncode == 1, completed
+    (line,) = completed.stderr.splitlines()
+    return line
+
+
+def test_a_role_that_may_not_create_is_told_so(empty: str) -> None:
+    # Before version 15 everybody may.
+    execute(empty, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    line = refused(by_plain(empty), "migrate")
+    assert "permission denied for schema public" in line
+    assert "Database roles" in line
+
+
+@pytest.mark.parametrize("command", ["serve", "keys list", "keys create --organization acme", "programs list"])
+def test_a_role_that_was_granted_nothing_is_told_so(empty: str, command: str) -> None:
+    succeeds(empty, "migrate")
+    line = refused(by_plain(empty), command)
+    assert "permission denied for table" in line
+    assert "Database roles" in line
+
+
+def test_a_serving_role_that_lacks_something_is_told_what(empty: str) -> None:
+    succeeds(empty, f"migrate --serving-role {ROLE}")
+    execute(empty, f'REVOKE UPDATE ON enrollments FROM "{ROLE}"')
+    line = refused(by_plain(empty), "serve")
+    assert "UPDATE on enrollments" in line
+    assert f"participants migrate --serving-role {ROLE}" in line
+
+
+def test_a_search_path_that_names_no_schema_is_told_so(empty: str) -> None:
+    line = refused(make_conninfo(empty, options="-c search_path=nowhere"), "migrate")
+    assert "CREATE SCHEMA" in line
+    assert "search_path" in line
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["keys create --organization acme", "programs create --organization acme gold", "keys revoke 0123456789abcdef"],
+)
+def test_a_read_only_database_is_told_so(database: str, command: str) -> None:
+    new_tenant(database, "acme")
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute(f'ALTER DATABASE "{admin.info.dbname}" SET default_transaction_read_only = on'.encode())
+    line = refused(database, command)
+    assert "read-only" in line
+    assert "primary" in line
+
+
+def test_a_migration_of_a_read_only_database_is_told_so(empty: str) -> None:
+    with psycopg.connect(empty, autocommit=True) as admin:
+        admin.execute(f'ALTER DATABASE "{admin.info.dbname}" SET default_transaction_read_only = on'.encode())
+    assert "read-only" in refused(empty, "migrate")

@@ -1,0 +1,57 @@
+"""A password that is rotated under the running service: the file that holds it is read for every new connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from server.postgres.migrations import migrate
+from tests.conftest import new_tenant, own_directory
+from tests.support.clients import GrpcClient
+from tests.support.own_postgres import OwnPostgres
+from tests.support.process import Service, environment, eventually
+
+ROLE = "rotated"
+
+
+@pytest.fixture
+def postgres_with_passwords() -> Iterator[str]:
+    """How to connect as an administrator to a Postgres that asks ROLE for its password."""
+    with own_directory() as directory:
+        postgres = OwnPostgres(directory)
+        rules = directory / "postgres" / "pg_hba.conf"
+        rules.write_text(f"local all {ROLE} scram-sha-256\n{rules.read_text()}")
+        with psycopg.connect(postgres.conninfo, autocommit=True) as admin:
+            admin.execute("SELECT pg_reload_conf()")
+            admin.execute(f"CREATE ROLE {ROLE} LOGIN SUPERUSER PASSWORD 'first'".encode())
+        migrate(postgres.conninfo, report=lambda line: None)
+        yield postgres.conninfo
+        postgres.stop()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_rotated_password_needs_no_restart(postgres_with_passwords: str, tmp_path: Path, workers: str) -> None:
+    conninfo = postgres_with_passwords
+    tenant = new_tenant(conninfo, "acme")
+    file = tmp_path / "url"
+    file.write_text(f"{make_conninfo(conninfo, user=ROLE, password='first')}\n")
+    service = Service(environment(DATABASE_URL_FILE=str(file), PARTICIPANTS_WORKERS=workers))
+    client = GrpcClient(service.grpc_address, tenant.key)
+    try:
+        assert client.create({"external_id": "before"}).code == "OK"
+        with psycopg.connect(conninfo, autocommit=True) as admin:
+            admin.execute(f"ALTER ROLE {ROLE} PASSWORD 'second'".encode())
+            file.write_text(make_conninfo(conninfo, user=ROLE, password="second"))
+            admin.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", (ROLE,)
+            ).fetchall()
+        eventually(lambda: client.create({"external_id": "after"}).code == "OK")
+        assert "first" not in service.errors
+        assert "second" not in service.errors
+    finally:
+        client.close()
+        service.stop()

@@ -1,0 +1,97 @@
+"""The probe on a real Postgres: ready means that the database takes writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from server.postgres.probe import Probe
+from tests.conftest import own_directory
+from tests.support.own_postgres import OwnPostgres
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[OwnPostgres]:
+    with own_directory() as directory:
+        postgres = OwnPostgres(directory)
+        yield postgres
+        postgres.stop()
+
+
+@pytest.fixture
+async def probe(own_postgres: OwnPostgres) -> AsyncIterator[Probe]:
+    """A probe that has just found that it can write."""
+    opened = Probe(own_postgres.conninfo)
+    assert await opened.can_write()
+    yield opened
+    await opened.close()
+
+
+async def test_three_probes_of_a_frozen_postgres_answer_in_time(own_postgres: OwnPostgres, probe: Probe) -> None:
+    with own_postgres.frozen():
+        started = time.monotonic()
+        assert [await probe.can_write() for _ in range(3)] == [False] * 3
+        # With two pauses of a second between them it is 5 s.
+        assert time.monotonic() - started < 3.5
+    assert await probe.can_write()
+
+
+async def test_a_postgres_that_becomes_read_only_takes_no_writes(own_postgres: OwnPostgres, probe: Probe) -> None:
+    with own_postgres.read_only():
+        while await probe.can_write():
+            pass  # A session reads the setting a moment later.
+    while not await probe.can_write():
+        pass
+
+
+async def test_a_postgres_that_was_restarted_is_found_again(own_postgres: OwnPostgres, probe: Probe) -> None:
+    own_postgres.stop()
+    assert not await probe.can_write()
+    own_postgres.start()
+    assert await probe.can_write()
+
+
+async def test_a_probe_leaves_nothing_behind(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        before = connection.execute("SELECT count(*), sum(pg_table_size(oid)) FROM pg_class").fetchone()
+        probe = Probe(database)
+        assert [await probe.can_write() for _ in range(100)] == [True] * 100
+        await probe.close()
+        assert connection.execute("SELECT count(*), sum(pg_table_size(oid)) FROM pg_class").fetchone() == before
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    with own_directory() as directory:
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=200m,mode=755", "tmpfs", directory], capture_output=True, check=False
+        )
+        if mounted.returncode != 0:
+            pytest.skip("a disk can be mounted by root alone")
+        try:
+            yield directory
+        finally:
+            subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+async def test_a_full_disk_takes_no_writes(small_disk: Path) -> None:
+    postgres = OwnPostgres(small_disk)
+    probe = Probe(postgres.conninfo)
+    try:
+        assert await probe.can_write()
+        ballast = small_disk / "ballast"
+        with ballast.open("wb", buffering=0) as file:
+            free = os.statvfs(small_disk)
+            file.write(bytes(free.f_bavail * free.f_frsize))
+        assert not await probe.can_write()
+        ballast.unlink()
+        assert await probe.can_write()
+    finally:
+        await probe.close()
+        postgres.stop()
