@@ -76,6 +76,7 @@ async def service(settings: Settings, conninfo: str, fixed_organization_id: str 
         authenticator = Authenticator(
             PostgresKeys(database), fixed_key=settings.api_key, fixed_organization_id=fixed_organization_id
         )
+        stack.push_async_callback(authenticator.close)
         probe = Probe(conninfo)
         stack.push_async_callback(probe.close)
         health = Health(probe.is_up)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hmac import compare_digest
-from typing import Protocol
 
 from server.auth.keys import KeyRecord, KeyReference, digest, reference
+from server.auth.lookups import KeyLookups, KeyStore
 from server.errors import DeadlineExceeded, Unauthenticated, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -23,15 +22,6 @@ REFRESH_EVERY = 3.0
 MAX_AGE = 8.0
 # A key that nobody used for this long is forgotten.
 FORGET_AFTER = 60.0
-# So many unknown keys are looked up at a time: guessing keys must not take the pool's connections.
-MAX_LOOKUPS = 2
-
-
-class KeyStore(Protocol):
-    """Where key records are kept. Raises Unavailable when it cannot be reached."""
-
-    async def find(self, keys: Sequence[KeyReference]) -> Mapping[KeyReference, KeyRecord]:
-        """Returns the records of those keys that exist."""
 
 
 @dataclass(slots=True)
@@ -54,7 +44,7 @@ class Authenticator:
         self._store = store
         # By the digest of the key, which tells nothing of the key to who times the look-up.
         self._known: dict[bytes, _Known] = {}
-        self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
+        self._lookups = KeyLookups(store)
         self._fixed_digest = digest(fixed_key) if fixed_key else None
         self._fixed_organization_id = fixed_organization_id
 
@@ -88,6 +78,10 @@ class Authenticator:
             except Unavailable:
                 logger.warning("the API keys could not be refreshed: the database is not available")
 
+    async def close(self) -> None:
+        """Ends the look-ups under way."""
+        await self._lookups.close()
+
     def _is_fixed(self, presented: bytes) -> bool:
         return self._fixed_digest is not None and compare_digest(presented, self._fixed_digest)
 
@@ -96,9 +90,8 @@ class Authenticator:
         if claimed is None:
             raise Unauthenticated
         try:
-            async with asyncio.timeout_at(deadline), self._lookups:
-                asked = time.monotonic()
-                record = (await self._store.find([claimed])).get(claimed)
+            async with asyncio.timeout_at(deadline):
+                record, asked = await self._lookups.find(claimed)
         except TimeoutError:
             raise DeadlineExceeded from None
         if record is None or not compare_digest(presented, record.digest):

@@ -38,7 +38,7 @@ def test_a_key_is_printed_once_and_listed_without_itself_until_it_is_revoked(dat
         env=environment(DATABASE_URL=database),
     )
     key = created.stdout.removesuffix("\n")
-    assert re.fullmatch(r"sk_[A-Za-z0-9_-]{64}", key)
+    assert re.fullmatch(r"sk_[A-Za-z0-9]{71}", key)
     assert key not in created.stderr
 
     (row,) = listed(database, "keys", "list")

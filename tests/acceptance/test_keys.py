@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
+from server.auth.keys import decode, digest, encode
 from server.errors import Unauthenticated
 from server.postgres import administration
 from tests.conftest import Deployment
@@ -72,19 +73,31 @@ def caller(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[C
 
 
 def with_another_secret(key: str) -> str:
-    raw = urlsafe_b64decode(key.removeprefix("sk_"))
-    return "sk_" + urlsafe_b64encode(raw[:24] + secrets.token_bytes(24)).decode()
+    return encode(body(key)[:24] + secrets.token_bytes(24))
 
 
 def of_an_unknown_id(key: str) -> str:
-    raw = urlsafe_b64decode(key.removeprefix("sk_"))
-    return "sk_" + urlsafe_b64encode(raw[:16] + secrets.token_bytes(8) + raw[24:]).decode()
+    return encode(body(key)[:16] + secrets.token_bytes(8) + body(key)[24:])
 
 
 def of_the_stranger(key: str, stranger: str) -> str:
     """Returns a key that claims another organization with a secret of its own."""
-    theirs, ours = (urlsafe_b64decode(each.removeprefix("sk_")) for each in (stranger, key))
-    return "sk_" + urlsafe_b64encode(theirs[:24] + ours[24:]).decode()
+    return encode(body(stranger)[:24] + body(key)[24:])
+
+
+def body(key: str) -> bytes:
+    decoded = decode(key)
+    assert decoded is not None
+    return decoded
+
+
+def without_checksum(conninfo: str) -> str:
+    """Makes a key as they were made before keys had a checksum."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        key_id, key = administration.create_key(connection, "acme", "old", None)
+        old = "sk_" + urlsafe_b64encode(body(key)).decode()
+        connection.execute("UPDATE api_keys SET digest = %s WHERE key_id = %s", (digest(old), key_id))
+    return old
 
 
 def revoked(conninfo: str) -> str:
@@ -110,8 +123,10 @@ def test_every_unusable_key_gets_one_and_the_same_answer(caller: Caller, deploym
         "too short": [("x-api-key", key[:-1])],
         "too long": [("x-api-key", f"{key}A")],
         "in other letters": [("x-api-key", key.swapcase())],
+        "with a wrong checksum": [("x-api-key", key[:-6] + "000000")],
+        "without its checksum": [("x-api-key", "sk_" + urlsafe_b64encode(body(key)).decode())],
         "of an unknown id": [("x-api-key", of_an_unknown_id(key))],
-        "of an unknown organization": [("x-api-key", "sk_" + "A" * 64)],
+        "of an unknown organization": [("x-api-key", encode(bytes(48)))],
         "of another organization": [("x-api-key", of_the_stranger(key, deployment.stranger.key))],
         "with another secret": [("x-api-key", with_another_secret(key))],
         "revoked": [("x-api-key", revoked(conninfo))],
@@ -124,6 +139,10 @@ def test_every_unusable_key_gets_one_and_the_same_answer(caller: Caller, deploym
     }
     answers = {name: caller.call(sent) for name, sent in headers.items()}
     assert answers == dict.fromkeys(headers, ("UNAUTHENTICATED", Unauthenticated().message))
+
+
+def test_a_key_from_before_keys_had_a_checksum_works(caller: Caller, deployment: Deployment) -> None:
+    assert caller.call([("x-api-key", without_checksum(deployment.conninfo))]) == ("OK", "")
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "BeArEr"])
