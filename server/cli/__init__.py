@@ -11,6 +11,7 @@ import psycopg
 
 from server.config import ConfigurationError
 from server.operations.logs import set_up_logs
+from server.parts import PartFailed
 
 # A command is imported when it is used: a health probe needs none of what serves.
 COMMANDS = {
@@ -52,7 +53,7 @@ def main() -> None:
     set_up_logs()
     try:
         participants(prog_name="participants")
-    except ConfigurationError as error:
+    except (ConfigurationError, PartFailed) as error:
         sys.exit(f"participants: {error}")
     except psycopg.errors.UndefinedTable:
         sys.exit("participants: the database has no schema yet; run: participants migrate")
