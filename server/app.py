@@ -97,11 +97,12 @@ async def service(
                 http.serving(gateway, settings.http_address, share_port=share_ports)
             )
             parts.watch("the HTTP server", running)
-        refresh = await stack.enter_async_context(_background(authenticator.refresh_forever()))
-        parts.watch("the refresh of API keys", refresh)
+        await stack.enter_async_context(_background(parts, "the refresh of API keys", authenticator.refresh_forever()))
+        await stack.enter_async_context(
+            _background(parts, "the record of when keys were used", authenticator.mark_used_forever())
+        )
         await health.check()
-        watch = await stack.enter_async_context(_background(health.watch_forever()))
-        parts.watch("the health watch", watch)
+        await stack.enter_async_context(_background(parts, "the health watch", health.watch_forever()))
         for running in await stack.enter_async_context(rpc.serving(grpc_servers)):
             parts.watch("a gRPC server", running)
         stack.push_async_callback(health.drain)
@@ -109,10 +110,11 @@ async def service(
 
 
 @asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+async def _background(parts: Parts, name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     task = asyncio.create_task(work)
+    parts.watch(name, task)
     try:
-        yield task
+        yield
     finally:
         task.cancel()
         await asyncio.wait([task])

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 
 from server.auth.keys import KeyRecord, KeyReference, digest, reference
-from server.auth.lookups import KeyLookups, KeyStore
+from server.auth.lookups import KeyLookups
+from server.auth.store import KeyStore
 from server.errors import DeadlineExceeded, Unauthenticated, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -20,8 +22,12 @@ logger = logging.getLogger(__name__)
 # look-ups fail.
 REFRESH_EVERY = 3.0
 MAX_AGE = 8.0
-# A key that nobody used for this long is forgotten.
-FORGET_AFTER = 60.0
+# When keys were last used is written this often, for all of them together.
+MARK_EVERY = 60.0
+# A key that nobody used for this long is forgotten: later than its last use is written.
+FORGET_AFTER = 2 * MARK_EVERY
+# How long the last of it may take when the service stops.
+LAST_MARK_TIMEOUT = 1.0
 
 
 @dataclass(slots=True)
@@ -45,6 +51,7 @@ class Authenticator:
         # By the digest of the key, which tells nothing of the key to who times the look-up.
         self._known: dict[bytes, _Known] = {}
         self._lookups = KeyLookups(store)
+        self._marked = time.monotonic()
         self._fixed_digest = digest(fixed_key) if fixed_key else None
         self._fixed_organization_id = fixed_organization_id
 
@@ -64,9 +71,9 @@ class Authenticator:
         now = time.monotonic()
         if known is None or now - known.looked_up >= MAX_AGE:
             known = await self._look_up(key, presented, deadline)
-        known.used = now
         if not compare_digest(presented, known.record.digest) or not _is_valid(known.record):
             raise Unauthenticated
+        known.used = now
         return known.key.organization_id
 
     async def refresh_forever(self) -> None:
@@ -78,9 +85,30 @@ class Authenticator:
             except Unavailable:
                 logger.warning("the API keys could not be refreshed: the database is not available")
 
+    async def mark_used_forever(self) -> None:
+        """Tells the store again and again when keys were last used; to be run as a task."""
+        while True:
+            await asyncio.sleep(MARK_EVERY)
+            await self.mark_used()
+
+    async def mark_used(self) -> None:
+        """Tells the store of the keys used since the last time when that was."""
+        now, since = time.monotonic(), self._marked
+        self._marked = now
+        used = {
+            known.key: datetime.now(UTC) - timedelta(seconds=now - known.used)
+            for known in self._known.values()
+            if known.used >= since and _is_valid(known.record)
+        }
+        if used:
+            await self._store.mark_used(used)
+
     async def close(self) -> None:
-        """Ends the look-ups under way."""
+        """Ends the look-ups under way, and tells the store a last time when keys were used."""
         await self._lookups.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_MARK_TIMEOUT):
+                await self.mark_used()
 
     def _is_fixed(self, presented: bytes) -> bool:
         return self._fixed_digest is not None and compare_digest(presented, self._fixed_digest)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from server.auth.keys import KeyRecord, KeyReference
+from server.auth.store import KeyStore
 from server.errors import Unavailable
 
 # So many queries run at a time, and a query looks so many keys up: guessing keys must not take the pool's connections.
@@ -22,13 +23,6 @@ MAX_GROUP = 1_000
 # Queries of that size take in keys faster than calls can bring them: so many wait only where the database does not
 # answer, and then nobody who presents an unknown key can be served.
 MAX_WAITING = 20_000
-
-
-class KeyStore(Protocol):
-    """Where key records are kept. Raises Unavailable when it cannot be reached."""
-
-    async def find(self, keys: Sequence[KeyReference]) -> Mapping[KeyReference, KeyRecord]:
-        """Returns the records of those keys that exist."""
 
 
 class Found(NamedTuple):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from server.auth.keys import KeyRecord, KeyReference
+from server.errors import Unavailable
+from server.participants.repository import Contention, Refused
 from server.postgres import queries
 from server.postgres.database import Database
+from server.postgres.errors import StatementFailed
+
+logger = logging.getLogger(__name__)
 
 
 class PostgresKeys:
@@ -29,7 +36,16 @@ class PostgresKeys:
             for organization_id, key_id, digest, expires_at, revoked in rows
         }
 
+    async def mark_used(self, used: Mapping[KeyReference, datetime]) -> None:
+        """Writes when keys were last used (see KeyStore)."""
+        organizations, ids = (_array(words) for words in zip(*used, strict=True))
+        times = _array(time.isoformat() for time in used.values())
+        try:
+            await self._database.write(queries.MARK_KEYS_USED, organizations, ids, times)
+        except (Unavailable, Contention, Refused, StatementFailed) as error:
+            logger.warning("when keys were last used could not be written: %s", type(error).__name__)
+
 
 def _array(words: Iterable[str]) -> bytes:
-    """Returns a Postgres array of words that need no quotes, as UUIDs and hexadecimal digits are."""
+    """Returns a Postgres array of words that need no quotes, as UUIDs, hexadecimal digits and ISO 8601 times are."""
     return f"{{{','.join(words)}}}".encode()

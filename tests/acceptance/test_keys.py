@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -22,7 +24,7 @@ from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 from server.auth.keys import decode, digest, encode
 from server.errors import Unauthenticated
 from server.postgres import administration
-from tests.conftest import Deployment
+from tests.conftest import Deployment, deployed
 from tests.support.clients import Client, GrpcClient, HttpClient, reply_from_rpc_error
 from tests.support.process import environment, eventually, run
 
@@ -185,6 +187,32 @@ def test_a_key_that_is_revoked_stops_working_within_ten_seconds(deployment: Depl
     )
     for client in clients:
         client.close()
+
+
+def test_a_rotated_key_and_the_one_that_follows_both_work_until_the_overlap_ends(deployment: Deployment) -> None:
+    service = deployment.service
+    with psycopg.connect(deployment.conninfo, autocommit=True) as connection:
+        key_id, old = administration.create_key(connection, "acme", "rotated", None)
+        client = GrpcClient(service.grpc_address, old)
+        assert client.create({"external_id": "rotated"}).code == "OK"
+        new = administration.rotate_key(connection, key_id, timedelta(hours=1)).key
+        assert [client.create({"external_id": "rotated"}, key).code for key in (old, new)] == ["OK", "OK"]
+        administration.rotate_key(connection, key_id, timedelta(0))
+        eventually(lambda: client.create({"external_id": "rotated"}).code == "UNAUTHENTICATED", timeout=10)
+        assert client.create({"external_id": "rotated"}, new).code == "OK"
+    client.close()
+
+
+def test_keys_list_tells_when_a_key_was_last_used(database: str) -> None:
+    with deployed(database) as running:
+        client = GrpcClient(running.service.grpc_address, running.tenant.key)
+        assert client.create({"external_id": "one"}).code == "OK"
+        client.close()
+    # What was not written yet is written when the service stops.
+    listed = run("keys", "list", "--json", env=environment(DATABASE_URL=database)).stdout
+    used = {row["organization"]: row["last_used_at"] for row in json.loads(listed)}
+    assert used["globex"] is None
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(used["acme"])) < timedelta(minutes=1)
 
 
 def test_health_and_reflection_need_no_key(deployment: Deployment) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
 
 from server.auth.keys import KeyReference, digest
-from server.postgres import queries
+from server.postgres import administration, queries
 from server.postgres.database import Database
 from server.postgres.keys import PostgresKeys
 from server.postgres.queries import Query
@@ -45,6 +46,29 @@ async def test_a_key_is_found_under_its_own_organization_alone(store: PostgresKe
     swapped = [KeyReference(one.organization_id, other.key_id), KeyReference(other.organization_id, one.key_id)]
     assert await store.find(swapped) == {}
     assert await store.find(swapped[:1]) == {}
+
+
+async def test_when_a_key_was_used_moves_forward_and_waits_for_nobody(store: PostgresKeys, database: str) -> None:
+    one, other = new_tenant(database, "acme"), new_tenant(database, "globex")
+    early, late = datetime(2030, 1, 1, tzinfo=UTC), datetime(2030, 1, 2, tzinfo=UTC)
+    await store.mark_used({reference(one): late, reference(other): early, UNKNOWN: late})
+    await store.mark_used({reference(one): early})
+    with psycopg.connect(database) as connection:
+        connection.execute("SELECT FROM api_keys WHERE key_id = %s FOR UPDATE", (other.key_id,))
+        await store.mark_used({reference(one): late, reference(other): late})
+    assert last_used(database) == {"acme": late, "globex": early}
+
+
+async def test_a_database_that_cannot_be_written_to_is_let_go(store: PostgresKeys, database: str) -> None:
+    tenant = new_tenant(database, "acme")
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("ALTER TABLE api_keys RENAME COLUMN last_used_at TO gone")
+        await store.mark_used({reference(tenant): datetime.now(UTC)})
+
+
+def last_used(database: str) -> dict[str, datetime | None]:
+    with psycopg.connect(database, autocommit=True) as connection:
+        return {key.organization: key.last_used_at for key in administration.list_keys(connection, None)}
 
 
 @pytest.mark.parametrize("query", [queries.FIND_KEYS, queries.FIND_KEYS_OF_MANY], ids=lambda query: query.name.decode())

@@ -1,4 +1,4 @@
-"""How keys are looked up: in groups, so that no number of unknown keys keeps a good one waiting."""
+"""How keys are looked up: in groups, so that no flood of unknown keys delays a good one. And how their use is noted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from server.auth import lookups
+from server.auth import keys, lookups
 from server.auth.authenticator import Authenticator
 from server.auth.keys import KeyRecord, KeyReference, digest, new_key
 from server.errors import DeadlineExceeded, Unauthenticated, Unavailable
@@ -26,6 +26,7 @@ class Store:
         self.turn = asyncio.Semaphore(0)
         self.asked = asyncio.Event()
         self.away = False
+        self.marked: list[Mapping[KeyReference, datetime]] = []
 
     async def find(self, keys: Sequence[KeyReference]) -> Mapping[KeyReference, KeyRecord]:
         # What a query sees is what there was when it began.
@@ -37,9 +38,12 @@ class Store:
             raise Unavailable
         return found
 
+    async def mark_used(self, used: Mapping[KeyReference, datetime]) -> None:
+        self.marked.append(used)
+
     def create(self) -> str:
-        key_reference, key = new_key(ORGANIZATION)
-        self.records[key_reference] = KeyRecord(digest(key), None, revoked=False)
+        made, key = new_key(ORGANIZATION)
+        self.records[made] = KeyRecord(digest(key), None, revoked=False)
         return key
 
 
@@ -57,6 +61,12 @@ async def authenticator(store: Store) -> AsyncIterator[Authenticator]:
 
 def guess() -> str:
     return new_key(ORGANIZATION)[1]
+
+
+def reference(key: str) -> KeyReference:
+    claimed = keys.reference(key)
+    assert claimed is not None
+    return claimed
 
 
 def soon() -> float:
@@ -107,10 +117,10 @@ async def test_a_key_that_many_wait_for_is_asked_for_once(store: Store, authenti
 
 
 async def test_a_key_created_while_it_was_looked_up_works_at_once(store: Store, authenticator: Authenticator) -> None:
-    reference, key = new_key(ORGANIZATION)
+    made, key = new_key(ORGANIZATION)
     before = asyncio.create_task(authenticator.authenticate(key, soon()))
     await settle()
-    store.records[reference] = KeyRecord(digest(key), None, revoked=False)
+    store.records[made] = KeyRecord(digest(key), None, revoked=False)
     after = asyncio.create_task(authenticator.authenticate(key, soon()))
     await settle()
     for _ in range(2):
@@ -169,8 +179,46 @@ async def test_only_so_many_wait_while_the_database_does_not_answer(
 
 
 async def test_an_expired_key_is_refused(store: Store, authenticator: Authenticator) -> None:
-    reference, key = new_key(ORGANIZATION)
-    store.records[reference] = KeyRecord(digest(key), datetime(2020, 1, 1, tzinfo=UTC), revoked=False)
+    made, key = new_key(ORGANIZATION)
+    store.records[made] = KeyRecord(digest(key), datetime(2020, 1, 1, tzinfo=UTC), revoked=False)
     store.turn.release()
     with pytest.raises(Unauthenticated):
         await authenticator.authenticate(key, soon())
+
+
+async def test_keys_that_were_used_are_marked_by_one_statement_and_once(
+    store: Store, authenticator: Authenticator
+) -> None:
+    used = [store.create() for _ in range(3)]
+    for key in used:
+        store.turn.release()
+        for _ in range(2):
+            await authenticator.authenticate(key, soon())
+    await authenticator.mark_used()
+    (marked,) = store.marked
+    assert set(marked) == {reference(key) for key in used}
+    assert all(abs((datetime.now(UTC) - at).total_seconds()) < 30 for at in marked.values())
+
+    await authenticator.mark_used()
+    assert len(store.marked) == 1
+    await authenticator.authenticate(used[0], soon())
+    await authenticator.mark_used()
+    assert set(store.marked[1]) == {reference(used[0])}
+
+
+async def test_a_key_that_was_refused_was_not_used(store: Store, authenticator: Authenticator) -> None:
+    made, key = new_key(ORGANIZATION)
+    store.records[made] = KeyRecord(digest(key), None, revoked=True)
+    store.turn.release()
+    with pytest.raises(Unauthenticated):
+        await authenticator.authenticate(key, soon())
+    await authenticator.mark_used()
+    assert store.marked == []
+
+
+async def test_what_was_used_last_is_marked_when_the_service_stops(store: Store, authenticator: Authenticator) -> None:
+    key = store.create()
+    store.turn.release()
+    await authenticator.authenticate(key, soon())
+    await authenticator.close()
+    assert [set(marked) for marked in store.marked] == [{reference(key)}]

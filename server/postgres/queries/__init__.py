@@ -34,4 +34,5 @@ UPSERT = {
 GET = _read("get")
 FIND_KEYS = _read("find_keys")
 FIND_KEYS_OF_MANY = _read("find_keys_of_many")
-ALL = (UPSERT_ONE, *UPSERT.values(), GET, FIND_KEYS, FIND_KEYS_OF_MANY)
+MARK_KEYS_USED = _read("mark_keys_used")
+ALL = (UPSERT_ONE, *UPSERT.values(), GET, FIND_KEYS, FIND_KEYS_OF_MANY, MARK_KEYS_USED)
