@@ -81,9 +81,20 @@ class Authenticator:
         while True:
             await asyncio.sleep(REFRESH_EVERY)
             try:
-                await self._refresh()
+                await self.refresh()
             except Unavailable:
                 logger.warning("the API keys could not be refreshed: the database is not available")
+
+    async def refresh(self) -> None:
+        """Looks the keys in use up, and forgets the others and those that are gone. Raises Unavailable."""
+        asked = time.monotonic()
+        in_use = {presented: known for presented, known in self._known.items() if asked - known.used < FORGET_AFTER}
+        found = await self._lookups.find_all([known.key for known in in_use.values()]) if in_use else {}
+        for known in in_use.values():
+            record = found.get(known.key)
+            if record is not None:
+                known.record, known.looked_up = record, asked
+        self._known = {presented: known for presented, known in self._known.items() if known.looked_up >= asked}
 
     async def mark_used_forever(self) -> None:
         """Tells the store again and again when keys were last used; to be run as a task."""
@@ -127,16 +138,6 @@ class Authenticator:
             raise Unauthenticated
         known = self._known[presented] = _Known(claimed, record, looked_up=asked, used=asked)
         return known
-
-    async def _refresh(self) -> None:
-        asked = time.monotonic()
-        in_use = {presented: known for presented, known in self._known.items() if asked - known.used < FORGET_AFTER}
-        found = await self._store.find([known.key for known in in_use.values()]) if in_use else {}
-        for known in in_use.values():
-            record = found.get(known.key)
-            if record is not None:
-                known.record, known.looked_up = record, asked
-        self._known = {presented: known for presented, known in self._known.items() if known.looked_up >= asked}
 
 
 def _is_valid(record: KeyRecord) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ from server.errors import Unavailable
 # So many queries run at a time, and a query looks so many keys up: guessing keys must not take the pool's connections.
 MAX_QUERIES = 2
 MAX_GROUP = 1_000
+# A query that takes longer, in seconds, is given up: its connection may be dead without anybody having said so.
+QUERY_TIMEOUT = 3.0
 # Queries of that size take in keys faster than calls can bring them: so many wait only where the database does not
 # answer, and then nobody who presents an unknown key can be served.
 MAX_WAITING = 20_000
@@ -56,6 +58,14 @@ class KeyLookups:
         # Others may wait for the same key when this caller leaves.
         return await asyncio.shield(found)
 
+    async def find_all(self, keys: Sequence[KeyReference]) -> Mapping[KeyReference, KeyRecord]:
+        """Looks keys up by a query of their own. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(QUERY_TIMEOUT):
+                return await self._store.find(keys)
+        except TimeoutError:
+            raise Unavailable from None
+
     async def close(self) -> None:
         """Cancels what is under way; those who wait are told Unavailable."""
         for query in self._queries:
@@ -70,7 +80,7 @@ class KeyLookups:
             group = {key: self._waiting.pop(key) for key in list(islice(self._waiting, MAX_GROUP))}
             asked = time.monotonic()
             try:
-                records = await self._store.find(list(group))
+                records = await self.find_all(list(group))
             except asyncio.CancelledError:
                 _fail(group.values(), Unavailable())
                 raise

@@ -158,6 +158,16 @@ async def test_a_database_that_is_away_is_told_to_all_who_wait(store: Store, aut
     assert {type(outcome) for outcome in outcomes} == {Unavailable}
 
 
+async def test_a_query_that_never_ends_is_given_up(
+    store: Store, authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "QUERY_TIMEOUT", 0.01)
+    with pytest.raises(Unavailable):
+        await authenticator.authenticate(guess(), soon())
+    store.turn.release()
+    assert await authenticator.authenticate(store.create(), soon()) == ORGANIZATION
+
+
 async def test_nobody_waits_beyond_the_deadline(store: Store, authenticator: Authenticator) -> None:
     with pytest.raises(DeadlineExceeded):
         await authenticator.authenticate(guess(), asyncio.get_running_loop().time() + 0.01)
