@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import signal
@@ -21,6 +20,7 @@ from server.gateway.application import Gateway
 from server.operations.health import Health
 from server.operations.metrics import Metrics
 from server.participants.service import Participants
+from server.parts import Parts
 from server.postgres.database import Database
 from server.postgres.keys import PostgresKeys
 from server.postgres.participants import PostgresParticipants
@@ -46,7 +46,7 @@ class Listening:
 async def serve(
     settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None, ready: Callable[[Listening], None]
 ) -> None:
-    """Runs the service on a migrated database until SIGINT or SIGTERM. Raises ConfigurationError.
+    """Runs the service on a migrated database until SIGINT or SIGTERM. Raises ConfigurationError and PartFailed.
 
     `fixed_organization_id` is the organization of `settings.api_key`; `ready` is called once the service answers.
     """
@@ -54,20 +54,21 @@ async def serve(
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with service(settings, conninfo, fixed_organization_id) as listening:
+    parts = Parts()
+    async with service(settings, conninfo, fixed_organization_id, parts) as listening:
         # What the start has made stays: no collection needs to look at it again.
         gc.collect()
         gc.freeze()
         ready(listening)
-        await stop.wait()
+        await parts.run_until(stop)
         logger.info("stopping")
 
 
 @asynccontextmanager
 async def service(
-    settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None
+    settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None, parts: Parts
 ) -> AsyncIterator[Listening]:
-    """Opens the service, yields where it listens, and closes it."""
+    """Opens the service, yields where it listens, and closes it. `parts` are told what must not end before that."""
     async with AsyncExitStack() as stack:
         database = Database(conninfo, settings.database_connections)
         stack.push_async_callback(database.close)
@@ -78,6 +79,7 @@ async def service(
         authenticator = Authenticator(
             PostgresKeys(database), fixed_key=settings.api_key, fixed_organization_id=fixed_organization_id
         )
+        stack.push_async_callback(authenticator.close)
         probe = Probe(conninfo)
         stack.push_async_callback(probe.close)
         health = Health(probe.can_write)
@@ -91,29 +93,28 @@ async def service(
         http_address = None
         if settings.http_address is not None:
             gateway = Gateway(SERVICE, servicer, interceptor, health, metrics)
-            http_address = await stack.enter_async_context(
+            http_address, running = await stack.enter_async_context(
                 http.serving(gateway, settings.http_address, share_port=share_ports)
             )
-        await stack.enter_async_context(_background(authenticator.refresh_forever()))
+            parts.watch("the HTTP server", running)
+        await stack.enter_async_context(_background(parts, "the refresh of API keys", authenticator.refresh_forever()))
+        await stack.enter_async_context(
+            _background(parts, "the record of when keys were used", authenticator.mark_used_forever())
+        )
         await health.check()
-        await stack.enter_async_context(_background(health.watch_forever()))
-        await stack.enter_async_context(rpc.serving(grpc_servers))
+        await stack.enter_async_context(_background(parts, "the health watch", health.watch_forever()))
+        for running in await stack.enter_async_context(rpc.serving(grpc_servers)):
+            parts.watch("a gRPC server", running)
         stack.push_async_callback(health.drain)
         yield Listening(grpc_address, http_address)
 
 
 @asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def _background(parts: Parts, name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     task = asyncio.create_task(work)
-    task.add_done_callback(_report_death)
+    parts.watch(name, task)
     try:
         yield
     finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-def _report_death(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        logger.error("a background task died", exc_info=task.exception())
+        await asyncio.wait([task])

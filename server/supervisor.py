@@ -7,12 +7,14 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
+from threading import Thread
 
 import uvloop
 
@@ -20,6 +22,7 @@ from server import app
 from server.app import Listening
 from server.config import Address, ConfigurationError, Conninfo, Settings
 from server.operations.logs import set_up_logs
+from server.parts import PartFailed
 from server.sockets import address_of, bound
 
 logger = logging.getLogger(__name__)
@@ -27,8 +30,14 @@ logger = logging.getLogger(__name__)
 # A worker that dies is replaced, but not more often than this; in seconds.
 RESTART_PAUSE = 1.0
 START_TIMEOUT = 30.0
+# A worker that did not live this long, in seconds, died early. When all workers died early this many times in a row,
+# the next would too, and the service ends.
+EARLY = 10.0
+MAX_EARLY_DEATHS = 3
 # How long workers may take to stop before they are killed: longer than the calls under way may take.
 STOP_TIMEOUT = 10.0
+# How long a worker may take to stop when its supervisor has died.
+ORPHAN_TIMEOUT = 4.0
 
 # Workers are started afresh and not forked: what grpcio has opened does not survive a fork.
 _processes = multiprocessing.get_context("spawn")
@@ -37,7 +46,7 @@ _processes = multiprocessing.get_context("spawn")
 def supervise(
     settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None, ready: Callable[[Listening], None]
 ) -> None:
-    """Runs `settings.workers` workers until SIGINT or SIGTERM. Raises ConfigurationError.
+    """Runs `settings.workers` workers until SIGINT or SIGTERM. Raises ConfigurationError and PartFailed.
 
     `ready` is called once all of them answer.
     """
@@ -60,6 +69,7 @@ class _Worker:
 
     def __init__(self, settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None) -> None:
         self._arguments = (settings, conninfo, fixed_organization_id)
+        self.early_deaths = 0
         self.start()
 
     def start(self) -> None:
@@ -82,6 +92,7 @@ class _Worker:
     def replace(self, told_to_stop: Connection) -> None:
         """Starts the next process in place of one that died."""
         logger.error("worker %s died with exit status %s", self.process.pid, self.process.exitcode)
+        self.early_deaths = self.early_deaths + 1 if time.monotonic() - self._started < EARLY else 0
         wait([told_to_stop], max(0.0, self._started + RESTART_PAUSE - time.monotonic()))
         if not told_to_stop.poll():
             self._ready.close()
@@ -91,8 +102,25 @@ class _Worker:
 
 def _work(settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None, ready: Connection) -> None:
     set_up_logs()
+    Thread(target=_end_with_supervisor, daemon=True).start()
     gc.freeze()
-    uvloop.run(app.serve(settings, conninfo, fixed_organization_id, lambda _: ready.send(True)))
+    try:
+        uvloop.run(app.serve(settings, conninfo, fixed_organization_id, lambda _: ready.send(True)))
+    except (ConfigurationError, PartFailed) as error:
+        sys.exit(f"participants: {error}")
+
+
+def _end_with_supervisor() -> None:
+    """Ends this worker when its supervisor has died, however it died: the kernel closes the pipe between them."""
+    supervisor = multiprocessing.parent_process()
+    assert supervisor is not None
+    wait([supervisor.sentinel])
+    logger.error("the supervisor died")
+    # Nobody would start what comes next, and the next service wants the ports: the second signal hurries.
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(ORPHAN_TIMEOUT / 2)
+    os._exit(1)
 
 
 def _replace_the_dead(workers: Sequence[_Worker], told_to_stop: Connection) -> None:
@@ -101,6 +129,8 @@ def _replace_the_dead(workers: Sequence[_Worker], told_to_stop: Connection) -> N
         for worker in workers:
             if not told_to_stop.poll() and not worker.process.is_alive():
                 worker.replace(told_to_stop)
+        if all(worker.early_deaths >= MAX_EARLY_DEATHS for worker in workers):
+            raise PartFailed("the workers die again and again, soon after they start; the lines above say why")
 
 
 def _stop(workers: Sequence[_Worker]) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
-from typing import Protocol
 
 from server.auth.keys import KeyRecord, KeyReference, digest, reference
+from server.auth.lookups import KeyLookups
+from server.auth.store import KeyStore
 from server.errors import DeadlineExceeded, Unauthenticated, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -21,17 +22,12 @@ logger = logging.getLogger(__name__)
 # look-ups fail.
 REFRESH_EVERY = 3.0
 MAX_AGE = 8.0
-# A key that nobody used for this long is forgotten.
-FORGET_AFTER = 60.0
-# So many unknown keys are looked up at a time: guessing keys must not take the pool's connections.
-MAX_LOOKUPS = 2
-
-
-class KeyStore(Protocol):
-    """Where key records are kept. Raises Unavailable when it cannot be reached."""
-
-    async def find(self, keys: Sequence[KeyReference]) -> Mapping[KeyReference, KeyRecord]:
-        """Returns the records of those keys that exist."""
+# When keys were last used is written this often, for all of them together.
+MARK_EVERY = 60.0
+# A key that nobody used for this long is forgotten: later than its last use is written.
+FORGET_AFTER = 2 * MARK_EVERY
+# How long the last of it may take when the service stops.
+LAST_MARK_TIMEOUT = 1.0
 
 
 @dataclass(slots=True)
@@ -54,7 +50,8 @@ class Authenticator:
         self._store = store
         # By the digest of the key, which tells nothing of the key to who times the look-up.
         self._known: dict[bytes, _Known] = {}
-        self._lookups = asyncio.Semaphore(MAX_LOOKUPS)
+        self._lookups = KeyLookups(store)
+        self._marked = time.monotonic()
         self._fixed_digest = digest(fixed_key) if fixed_key else None
         self._fixed_organization_id = fixed_organization_id
 
@@ -74,9 +71,9 @@ class Authenticator:
         now = time.monotonic()
         if known is None or now - known.looked_up >= MAX_AGE:
             known = await self._look_up(key, presented, deadline)
-        known.used = now
         if not compare_digest(presented, known.record.digest) or not _is_valid(known.record):
             raise Unauthenticated
+        known.used = now
         return known.key.organization_id
 
     async def refresh_forever(self) -> None:
@@ -84,9 +81,45 @@ class Authenticator:
         while True:
             await asyncio.sleep(REFRESH_EVERY)
             try:
-                await self._refresh()
+                await self.refresh()
             except Unavailable:
                 logger.warning("the API keys could not be refreshed: the database is not available")
+
+    async def refresh(self) -> None:
+        """Looks the keys in use up, and forgets the others and those that are gone. Raises Unavailable."""
+        asked = time.monotonic()
+        in_use = {presented: known for presented, known in self._known.items() if asked - known.used < FORGET_AFTER}
+        found = await self._lookups.find_all([known.key for known in in_use.values()]) if in_use else {}
+        for known in in_use.values():
+            record = found.get(known.key)
+            if record is not None:
+                known.record, known.looked_up = record, asked
+        self._known = {presented: known for presented, known in self._known.items() if known.looked_up >= asked}
+
+    async def mark_used_forever(self) -> None:
+        """Tells the store again and again when keys were last used; to be run as a task."""
+        while True:
+            await asyncio.sleep(MARK_EVERY)
+            await self.mark_used()
+
+    async def mark_used(self) -> None:
+        """Tells the store of the keys used since the last time when that was."""
+        now, since = time.monotonic(), self._marked
+        self._marked = now
+        used = {
+            known.key: datetime.now(UTC) - timedelta(seconds=now - known.used)
+            for known in self._known.values()
+            if known.used >= since and _is_valid(known.record)
+        }
+        if used:
+            await self._store.mark_used(used)
+
+    async def close(self) -> None:
+        """Ends the look-ups under way, and tells the store a last time when keys were used."""
+        await self._lookups.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_MARK_TIMEOUT):
+                await self.mark_used()
 
     def _is_fixed(self, presented: bytes) -> bool:
         return self._fixed_digest is not None and compare_digest(presented, self._fixed_digest)
@@ -96,9 +129,8 @@ class Authenticator:
         if claimed is None:
             raise Unauthenticated
         try:
-            async with asyncio.timeout_at(deadline), self._lookups:
-                asked = time.monotonic()
-                record = (await self._store.find([claimed])).get(claimed)
+            async with asyncio.timeout_at(deadline):
+                record, asked = await self._lookups.find(claimed)
         except TimeoutError:
             raise DeadlineExceeded from None
         if record is None or not compare_digest(presented, record.digest):
@@ -106,16 +138,6 @@ class Authenticator:
             raise Unauthenticated
         known = self._known[presented] = _Known(claimed, record, looked_up=asked, used=asked)
         return known
-
-    async def _refresh(self) -> None:
-        asked = time.monotonic()
-        in_use = {presented: known for presented, known in self._known.items() if asked - known.used < FORGET_AFTER}
-        found = await self._store.find([known.key for known in in_use.values()]) if in_use else {}
-        for known in in_use.values():
-            record = found.get(known.key)
-            if record is not None:
-                known.record, known.looked_up = record, asked
-        self._known = {presented: known for presented, known in self._known.items() if known.looked_up >= asked}
 
 
 def _is_valid(record: KeyRecord) -> bool:

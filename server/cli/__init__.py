@@ -12,6 +12,7 @@ import psycopg
 from server.cli.advice import advice
 from server.config import ConfigurationError
 from server.operations.logs import set_up_logs
+from server.parts import PartFailed
 
 # A command is imported when it is used: a health probe needs none of what serves.
 COMMANDS = {
@@ -53,7 +54,7 @@ def main() -> None:
     set_up_logs()
     try:
         participants(prog_name="participants")
-    except ConfigurationError as error:
+    except (ConfigurationError, PartFailed) as error:
         sys.exit(f"participants: {error}")
     except psycopg.Error as error:
         line = advice(error)

@@ -8,15 +8,15 @@ import click
 
 from server.cli.database import connection
 from server.cli.output import print_list
-from server.cli.parameters import NAME
+from server.cli.parameters import DURATION, NAME
 from server.config import ConfigurationError
 from server.postgres import administration
-from server.postgres.administration import ListedKey
+from server.postgres.administration import KeyEnded, ListedKey, NoSuchKey
 
 
 @click.group()
 def keys() -> None:
-    """Create, list and revoke API keys."""
+    """Create, list, rotate and revoke API keys."""
 
 
 @keys.command()
@@ -43,9 +43,38 @@ def list_keys(organization: str | None, as_json: bool) -> None:
 
 @keys.command()
 @click.argument("key_id")
+@click.option("--overlap", required=True, type=DURATION, help="How long the old key works beside the new: 24h, 7d, 0s.")
+def rotate(key_id: str, overlap: timedelta) -> None:
+    """Make a key to follow the one with this id, and print it, once. The old key expires after the overlap.
+
+    The new key has the organization and the name of the old one, and lives as long, if the old one was made to expire.
+    """
+    with connection() as opened:
+        try:
+            rotation = administration.rotate_key(opened, key_id, overlap)
+        except NoSuchKey:
+            raise _no_such_key(key_id) from None
+        except KeyEnded:
+            raise ConfigurationError(
+                f"the key {key_id} is revoked or expired; make one with: participants keys create"
+            ) from None
+    click.echo(rotation.key)
+    click.echo(
+        f"key {rotation.key_id} of {rotation.organization}; it is not shown again; "
+        f"{key_id} works until {rotation.expires_at:%Y-%m-%dT%H:%M:%SZ}",
+        err=True,
+    )
+
+
+@keys.command()
+@click.argument("key_id")
 def revoke(key_id: str) -> None:
     """Revoke the key with this id, as `keys list` shows it. It stops working within 10 seconds."""
     with connection() as opened:
         if not administration.revoke_key(opened, key_id):
-            raise ConfigurationError(f"there is no key with the id {key_id!r}; see: participants keys list")
+            raise _no_such_key(key_id)
     click.echo(f"revoked {key_id}")
+
+
+def _no_such_key(key_id: str) -> ConfigurationError:
+    return ConfigurationError(f"there is no key with the id {key_id!r}; see: participants keys list")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
+
 import click
 
 
@@ -16,4 +19,20 @@ class Name(click.ParamType[str]):
         return value
 
 
+class Duration(click.ParamType[timedelta]):
+    """A whole number of seconds, minutes, hours or days: 30s, 15m, 24h, 7d. At most 100 years."""
+
+    name = "duration"
+
+    def convert(self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"([0-9]{1,10})([smhd])", value)
+        seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[match[2]] if match else None
+        if seconds is None or seconds > 36_500 * 86_400:
+            self.fail("must be a number and a unit, such as 30s, 15m, 24h or 7d", param, ctx)
+        return timedelta(seconds=seconds)
+
+
 NAME = Name()
+DURATION = Duration()

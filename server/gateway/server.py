@@ -39,10 +39,13 @@ class HttpServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(gateway: Gateway, address: Address, *, share_port: bool) -> AsyncIterator[Address]:
-    """Serves, and yields the address with the port it got. In the end it lets requests under way finish.
+async def serving(
+    gateway: Gateway, address: Address, *, share_port: bool
+) -> AsyncIterator[tuple[Address, asyncio.Task[None]]]:
+    """Serves, and yields the address with the port it got, and the task that serves and must not end by itself.
 
-    Raises ConfigurationError where it cannot listen. `share_port` lets several processes listen on one port.
+    In the end it lets requests under way finish. Raises ConfigurationError where it cannot listen. `share_port` lets
+    several processes listen on one port.
     """
     listener = bound(address, "PARTICIPANTS_HTTP_ADDRESS", share=share_port)
     listener.listen(BACKLOG)
@@ -62,7 +65,7 @@ async def serving(gateway: Gateway, address: Address, *, share_port: bool) -> As
     )
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        yield address_of(listener, address)
+        yield address_of(listener, address), running
     finally:
         server.should_exit = True
-        await running
+        await asyncio.wait([running])

@@ -65,11 +65,18 @@ def listen(servers: Sequence[grpc.aio.Server], address: Address, *, share_port: 
 
 
 @asynccontextmanager
-async def serving(servers: Sequence[grpc.aio.Server]) -> AsyncIterator[None]:
-    """Serves where the servers listen, and in the end lets calls under way finish."""
+async def serving(servers: Sequence[grpc.aio.Server]) -> AsyncIterator[Sequence[asyncio.Task[None]]]:
+    """Serves where the servers listen, and in the end lets calls under way finish.
+
+    Yields a task for each server that ends when the server does: one that fails shuts itself down without a word.
+    """
     try:
         for server in servers:
             await server.start()
-        yield
+        yield [asyncio.create_task(_end_of(server)) for server in servers]
     finally:
         await asyncio.gather(*(server.stop(GRACE) for server in servers))
+
+
+async def _end_of(server: grpc.aio.Server) -> None:
+    await server.wait_for_termination()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -38,7 +41,7 @@ def test_a_key_is_printed_once_and_listed_without_itself_until_it_is_revoked(dat
         env=environment(DATABASE_URL=database),
     )
     key = created.stdout.removesuffix("\n")
-    assert re.fullmatch(r"sk_[A-Za-z0-9_-]{64}", key)
+    assert re.fullmatch(r"sk_[A-Za-z0-9]{71}", key)
     assert key not in created.stderr
 
     (row,) = listed(database, "keys", "list")
@@ -53,9 +56,118 @@ def test_a_key_is_printed_once_and_listed_without_itself_until_it_is_revoked(dat
 
     assert row["key_id"] in succeeds(database, "keys", "revoke", row["key_id"])
     table = succeeds(database, "keys", "list", "--organization", "acme").splitlines()
-    assert table[0].split() == ["KEY_ID", "ORGANIZATION", "NAME", "STATE", "CREATED_AT", "EXPIRES_AT", "REVOKED_AT"]
+    assert table[0].split() == [
+        "KEY_ID",
+        "ORGANIZATION",
+        "NAME",
+        "STATE",
+        "CREATED_AT",
+        "EXPIRES_AT",
+        "REVOKED_AT",
+        "LAST_USED_AT",
+    ]
     assert re.split(r"\s{2,}", table[1])[:4] == [row["key_id"], "acme", "nightly sync", "revoked"]
     assert listed(database, "keys", "list", "--organization", "globex") == []
+
+
+def created_key(conninfo: str, *options: str) -> str:
+    """Makes a key of the organization acme, and returns its id."""
+    succeeds(conninfo, "keys", "create", "--organization", "acme", *options)
+    return str(listed(conninfo, "keys", "list")[-1]["key_id"])
+
+
+def test_a_rotated_key_is_followed_by_one_of_the_same_name_and_expires_after_the_overlap(database: str) -> None:
+    old_id = created_key(database, "--name", "nightly sync")
+    rotated = run("keys", "rotate", old_id, "--overlap", "24h", env=environment(DATABASE_URL=database))
+    assert rotated.returncode == 0
+    key = rotated.stdout.removesuffix("\n")
+    assert re.fullmatch(r"sk_[A-Za-z0-9]{71}", key)
+    assert key not in rotated.stderr
+
+    old, new = listed(database, "keys", "list")
+    assert (new["organization"], new["name"], new["state"], new["expires_at"]) == (
+        "acme",
+        "nightly sync",
+        "active",
+        None,
+    )
+    assert new["key_id"] in rotated.stderr
+    assert old["state"] == "active"
+    assert old["expires_at"] in rotated.stderr
+    left = datetime.fromisoformat(old["expires_at"]) - datetime.now(UTC)
+    assert timedelta(hours=23, minutes=55) < left <= timedelta(hours=24)
+
+
+def test_a_rotation_without_overlap_ends_the_old_key_at_once(database: str) -> None:
+    old_id = created_key(database)
+    succeeds(database, "keys", "rotate", old_id, "--overlap", "0s")
+    assert [row["state"] for row in listed(database, "keys", "list")] == ["expired", "active"]
+    assert "keys create" in refusal(
+        run("keys", "rotate", old_id, "--overlap", "7d", env=environment(DATABASE_URL=database))
+    )
+
+
+def test_a_rotation_lets_no_key_live_longer_and_the_next_as_long(database: str) -> None:
+    old_id = created_key(database, "--expires-in-days", "2")
+    (before,) = listed(database, "keys", "list")
+    succeeds(database, "keys", "rotate", old_id, "--overlap", "7d")
+    old, new = listed(database, "keys", "list")
+    assert old["expires_at"] == before["expires_at"]
+    lives = [
+        datetime.fromisoformat(row["expires_at"]) - datetime.fromisoformat(row["created_at"]) for row in (old, new)
+    ]
+    assert abs(lives[0] - lives[1]) < timedelta(minutes=1)
+
+
+def test_rotating_a_key_that_does_not_exist_is_refused(database: str) -> None:
+    arguments = ("keys", "rotate", "0123456789abcdef", "--overlap", "1h")
+    assert "keys list" in refusal(run(*arguments, env=environment(DATABASE_URL=database)))
+
+
+def test_every_administrative_change_leaves_a_line_that_says_who_did_what(database: str) -> None:
+    variables = environment(DATABASE_URL=database)
+    created = run("keys", "create", "--organization", "acme", "--name", "sync", env=variables).stdout.strip()
+    (first,) = listed(database, "keys", "list")
+    rotated = succeeds(database, "keys", "rotate", first["key_id"], "--overlap", "1h").strip()
+    second = listed(database, "keys", "list")[-1]
+    for _ in range(2):
+        # The second time changes nothing.
+        succeeds(database, "keys", "revoke", second["key_id"])
+    program_id = succeeds(database, "programs", "create", "--organization", "acme", "gold").strip()
+    refusal(run("programs", "create", "--organization", "acme", "gold", env=variables))
+
+    with psycopg.connect(database) as connection:
+        lines = connection.execute(
+            """
+            SELECT l.action, o.name, l.subject, l.details, l.database_user = session_user, l.host, l.os_user,
+                l.recorded_at > now() - interval '1 hour'
+            FROM audit_log AS l JOIN organizations AS o USING (organization_id) ORDER BY l.recorded_at, l.entry_id
+            """
+        ).fetchall()
+        text = str(connection.execute("SELECT l::text FROM audit_log AS l").fetchall())
+    who = (True, socket.gethostname(), getpass.getuser(), True)
+    old = listed(database, "keys", "list")[0]
+    expiry = datetime.fromisoformat(old["expires_at"]).isoformat()
+    assert lines == [
+        ("organization.create", "acme", None, {"name": "acme"}, *who),
+        ("key.create", "acme", first["key_id"], {"name": "sync", "expires_at": None}, *who),
+        ("key.rotate", "acme", first["key_id"], {"followed_by": second["key_id"], "expires_at": expiry}, *who),
+        ("key.revoke", "acme", second["key_id"], {}, *who),
+        ("program.create", "acme", program_id, {"name": "gold"}, *who),
+    ]
+    for key in (created, rotated):
+        assert key[3:] not in text
+        assert key[-32:] not in text
+
+
+def test_the_change_and_its_line_are_one_transaction(database: str) -> None:
+    key_id = created_key(database)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("ALTER TABLE audit_log ADD CHECK (action NOT IN ('key.revoke', 'key.rotate')) NOT VALID")
+    for arguments in (("revoke", key_id), ("rotate", key_id, "--overlap", "0s")):
+        assert run("keys", *arguments, env=environment(DATABASE_URL=database)).returncode != 0
+    (row,) = listed(database, "keys", "list")
+    assert row["state"] == "active"
 
 
 def test_revoking_a_key_that_does_not_exist_is_refused(database: str) -> None:
@@ -89,6 +201,10 @@ def test_a_program_is_made_once_and_listed(database: str) -> None:
         ("keys", "create", "--organization", "two\nlines"),
         ("keys", "create", "--organization", "x" * 256),
         ("keys", "create", "--organization", "acme", "--expires-in-days", "0"),
+        ("keys", "rotate", "0123456789abcdef"),
+        ("keys", "rotate", "0123456789abcdef", "--overlap", "1"),
+        ("keys", "rotate", "0123456789abcdef", "--overlap", "-1h"),
+        ("keys", "rotate", "0123456789abcdef", "--overlap", "36501d"),
         ("programs", "create", "--organization", "acme"),
         ("programs", "create", "--organization", "acme", ""),
         ("serve", "--workers", "0"),
@@ -123,7 +239,14 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
 
 def test_the_commands_of_the_contract_are_there() -> None:
     contract: set[tuple[str, ...]] = {("serve",), ("migrate",), ("import",), ("health",)}
-    contract |= {("keys", "create"), ("keys", "list"), ("keys", "revoke"), ("programs", "create"), ("programs", "list")}
+    contract |= {
+        ("keys", "create"),
+        ("keys", "list"),
+        ("keys", "revoke"),
+        ("keys", "rotate"),
+        ("programs", "create"),
+        ("programs", "list"),
+    }
     assert contract <= set(every_command(participants))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -19,9 +21,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
+from server.auth.keys import decode, digest, encode
 from server.errors import Unauthenticated
 from server.postgres import administration
-from tests.conftest import Deployment
+from tests.conftest import Deployment, deployed
 from tests.support.clients import Client, GrpcClient, HttpClient, reply_from_rpc_error
 from tests.support.process import environment, eventually, run
 
@@ -72,19 +75,31 @@ def caller(request: pytest.FixtureRequest, deployment: Deployment) -> Iterator[C
 
 
 def with_another_secret(key: str) -> str:
-    raw = urlsafe_b64decode(key.removeprefix("sk_"))
-    return "sk_" + urlsafe_b64encode(raw[:24] + secrets.token_bytes(24)).decode()
+    return encode(body(key)[:24] + secrets.token_bytes(24))
 
 
 def of_an_unknown_id(key: str) -> str:
-    raw = urlsafe_b64decode(key.removeprefix("sk_"))
-    return "sk_" + urlsafe_b64encode(raw[:16] + secrets.token_bytes(8) + raw[24:]).decode()
+    return encode(body(key)[:16] + secrets.token_bytes(8) + body(key)[24:])
 
 
 def of_the_stranger(key: str, stranger: str) -> str:
     """Returns a key that claims another organization with a secret of its own."""
-    theirs, ours = (urlsafe_b64decode(each.removeprefix("sk_")) for each in (stranger, key))
-    return "sk_" + urlsafe_b64encode(theirs[:24] + ours[24:]).decode()
+    return encode(body(stranger)[:24] + body(key)[24:])
+
+
+def body(key: str) -> bytes:
+    decoded = decode(key)
+    assert decoded is not None
+    return decoded
+
+
+def without_checksum(conninfo: str) -> str:
+    """Makes a key as they were made before keys had a checksum."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        key_id, key = administration.create_key(connection, "acme", "old", None)
+        old = "sk_" + urlsafe_b64encode(body(key)).decode()
+        connection.execute("UPDATE api_keys SET digest = %s WHERE key_id = %s", (digest(old), key_id))
+    return old
 
 
 def revoked(conninfo: str) -> str:
@@ -110,8 +125,10 @@ def test_every_unusable_key_gets_one_and_the_same_answer(caller: Caller, deploym
         "too short": [("x-api-key", key[:-1])],
         "too long": [("x-api-key", f"{key}A")],
         "in other letters": [("x-api-key", key.swapcase())],
+        "with a wrong checksum": [("x-api-key", key[:-6] + "000000")],
+        "without its checksum": [("x-api-key", "sk_" + urlsafe_b64encode(body(key)).decode())],
         "of an unknown id": [("x-api-key", of_an_unknown_id(key))],
-        "of an unknown organization": [("x-api-key", "sk_" + "A" * 64)],
+        "of an unknown organization": [("x-api-key", encode(bytes(48)))],
         "of another organization": [("x-api-key", of_the_stranger(key, deployment.stranger.key))],
         "with another secret": [("x-api-key", with_another_secret(key))],
         "revoked": [("x-api-key", revoked(conninfo))],
@@ -124,6 +141,10 @@ def test_every_unusable_key_gets_one_and_the_same_answer(caller: Caller, deploym
     }
     answers = {name: caller.call(sent) for name, sent in headers.items()}
     assert answers == dict.fromkeys(headers, ("UNAUTHENTICATED", Unauthenticated().message))
+
+
+def test_a_key_from_before_keys_had_a_checksum_works(caller: Caller, deployment: Deployment) -> None:
+    assert caller.call([("x-api-key", without_checksum(deployment.conninfo))]) == ("OK", "")
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "BeArEr"])
@@ -166,6 +187,32 @@ def test_a_key_that_is_revoked_stops_working_within_ten_seconds(deployment: Depl
     )
     for client in clients:
         client.close()
+
+
+def test_a_rotated_key_and_the_one_that_follows_both_work_until_the_overlap_ends(deployment: Deployment) -> None:
+    service = deployment.service
+    with psycopg.connect(deployment.conninfo, autocommit=True) as connection:
+        key_id, old = administration.create_key(connection, "acme", "rotated", None)
+        client = GrpcClient(service.grpc_address, old)
+        assert client.create({"external_id": "rotated"}).code == "OK"
+        new = administration.rotate_key(connection, key_id, timedelta(hours=1)).key
+        assert [client.create({"external_id": "rotated"}, key).code for key in (old, new)] == ["OK", "OK"]
+        administration.rotate_key(connection, key_id, timedelta(0))
+        eventually(lambda: client.create({"external_id": "rotated"}).code == "UNAUTHENTICATED", timeout=10)
+        assert client.create({"external_id": "rotated"}, new).code == "OK"
+    client.close()
+
+
+def test_keys_list_tells_when_a_key_was_last_used(database: str) -> None:
+    with deployed(database) as running:
+        client = GrpcClient(running.service.grpc_address, running.tenant.key)
+        assert client.create({"external_id": "one"}).code == "OK"
+        client.close()
+    # What was not written yet is written when the service stops.
+    listed = run("keys", "list", "--json", env=environment(DATABASE_URL=database)).stdout
+    used = {row["organization"]: row["last_used_at"] for row in json.loads(listed)}
+    assert used["globex"] is None
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(used["acme"])) < timedelta(minutes=1)
 
 
 def test_health_and_reflection_need_no_key(deployment: Deployment) -> None:

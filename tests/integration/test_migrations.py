@@ -38,6 +38,13 @@ ABOUT_THE_SCHEMA = ["alembic_version", "schema_compatibility"]
 GOOD: Mapping[str, Mapping[str, Any]] = {
     "organizations": {"organization_id": UNKNOWN, "name": "initech"},
     "api_keys": {"organization_id": ORGANIZATION, "key_id": "0" * 16, "name": "", "digest": b"\0" * 32},
+    "audit_log": {
+        "organization_id": ORGANIZATION,
+        "entry_id": UNKNOWN,
+        "action": "key.create",
+        "host": "somewhere",
+        "os_user": "somebody",
+    },
     "programs": {"organization_id": ORGANIZATION, "program_id": UNKNOWN, "name": "silver"},
     "participants": {
         "organization_id": ORGANIZATION,
@@ -239,6 +246,10 @@ def test_the_longest_and_every_value_of_the_contract_is_taken(
         ("api_keys", "key_id", "0" * 15, CHECK),
         ("api_keys", "key_id", "G" * 16, CHECK),
         ("api_keys", "digest", b"\0" * 31, CHECK),
+        ("audit_log", "organization_id", UNKNOWN, FOREIGN),
+        ("audit_log", "action", "", CHECK),
+        ("audit_log", "details", Jsonb([]), CHECK),
+        ("audit_log", "os_user", None, NOT_NULL),
         ("programs", "name", "", CHECK),
         ("programs", "name", "gold", UNIQUE),
         ("programs", "organization_id", UNKNOWN, FOREIGN),

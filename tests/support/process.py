@@ -72,6 +72,10 @@ class Service:
         return self._process.pid
 
     @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    @property
     def output(self) -> str:
         return "".join(self._printed["stdout"])
 

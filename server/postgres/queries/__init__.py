@@ -33,6 +33,8 @@ UPSERT = {
 }
 GET = _read("get")
 FIND_KEYS = _read("find_keys")
+FIND_KEYS_OF_MANY = _read("find_keys_of_many")
+MARK_KEYS_USED = _read("mark_keys_used")
 CAN_WRITE = _read("can_write")
 # Those of requests, which every connection of the pool has prepared.
-ALL = (UPSERT_ONE, *UPSERT.values(), GET, FIND_KEYS)
+ALL = (UPSERT_ONE, *UPSERT.values(), GET, FIND_KEYS, FIND_KEYS_OF_MANY, MARK_KEYS_USED)

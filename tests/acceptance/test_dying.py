@@ -1,0 +1,131 @@
+"""Whatever part of the process dies, the process ends with a line that says what, and a status that is not 0."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import deployed
+from tests.support.process import Service, environment, eventually
+
+# The service with a part that dies a second after the start. The rest of it is what users start.
+FAULTS = {
+    "the health watch": """
+        from server.operations.health import Health
+        async def dies(self):
+            await asyncio.sleep(1)
+            raise RuntimeError("it went wrong")
+        Health.watch_forever = dies
+    """,
+    "the refresh of API keys": """
+        from server.auth.authenticator import Authenticator
+        async def dies(self):
+            await asyncio.sleep(1)
+            raise RuntimeError("it went wrong")
+        Authenticator.refresh_forever = dies
+    """,
+    "the HTTP server": """
+        from server.gateway.server import HttpServer
+        async def dies(self):
+            await asyncio.sleep(1)
+            raise RuntimeError("it went wrong")
+        HttpServer.main_loop = dies
+    """,
+    "a gRPC server": """
+        from server.rpc import server
+        make = server.grpc_servers
+        def with_one_that_stops(*arguments, **named):
+            made = make(*arguments, **named)
+            loop = asyncio.get_running_loop()
+            loop.call_later(2, lambda: loop.create_task(made[-1].stop(0)))
+            return made
+        server.grpc_servers = with_one_that_stops
+    """,
+}
+
+
+@pytest.fixture
+def conninfo(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    with new_database() as made:
+        yield made
+
+
+@pytest.mark.parametrize("part", FAULTS)
+def test_a_part_that_dies_ends_the_process(conninfo: str, part: str) -> None:
+    code = f"import asyncio\n{textwrap.dedent(FAULTS[part])}\nfrom server.cli import main\nmain()"
+    ports = {"PARTICIPANTS_GRPC_ADDRESS": "127.0.0.1:0", "PARTICIPANTS_HTTP_ADDRESS": "127.0.0.1:0"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "serve"],
+        env=environment(DATABASE_URL=conninfo, **ports),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("serving gRPC on ")
+    assert ended.stderr.splitlines()[-1].startswith(f"participants: {part} ended unexpectedly")
+
+
+def workers(service: Service) -> list[psutil.Process]:
+    """The processes that serve."""
+    children = psutil.Process(service.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_workers_end_with_their_supervisor_and_the_next_finds_its_ports_free(conninfo: str) -> None:
+    with deployed(conninfo, PARTICIPANTS_WORKERS="2") as running:
+        service = running.service
+        orphans = workers(service)
+        assert len(orphans) == 2
+        service.signal(signal.SIGKILL)
+        _, alive = psutil.wait_procs(orphans, timeout=10)
+        assert alive == []
+        service.wait()
+        following = Service(
+            environment(
+                DATABASE_URL=conninfo,
+                PARTICIPANTS_WORKERS="2",
+                PARTICIPANTS_GRPC_ADDRESS=service.grpc_address,
+                PARTICIPANTS_HTTP_ADDRESS=service.http_url.removeprefix("http://"),
+            )
+        )
+        assert httpx.get(f"{following.http_url}/livez").is_success
+        following.stop()
+
+
+def test_workers_that_die_again_and_again_end_the_service(conninfo: str) -> None:
+    with deployed(conninfo, PARTICIPANTS_WORKERS="2") as running:
+        service = running.service
+
+        def ended() -> bool:
+            with contextlib.suppress(psutil.Error):
+                for worker in workers(service):
+                    worker.kill()
+            return service.has_ended
+
+        eventually(ended, timeout=30)
+        assert service.wait() == 1
+        assert service.errors.splitlines()[-1].startswith("participants: the workers die again and again")
+
+
+def test_the_database_being_away_is_no_death(data_directory: Path) -> None:
+    """The embedded Postgres crashes under the service, which goes on and says that it is not ready."""
+    service = Service(environment(PARTICIPANTS_DATA_DIR=str(data_directory)))
+    postmaster = int((data_directory / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+    os.kill(postmaster, signal.SIGKILL)
+    eventually(lambda: httpx.get(f"{service.http_url}/readyz").status_code == 503, timeout=20)
+    assert httpx.get(f"{service.http_url}/livez").is_success
+    assert not service.has_ended
+    service.stop()
