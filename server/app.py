@@ -74,7 +74,8 @@ async def service(
         stack.push_async_callback(database.close)
         await database.open()
         repository = PostgresParticipants(database)
-        writer = GroupCommit(repository)
+        metrics = Metrics(SERVICE.full_name, [method.name for method in SERVICE.methods])
+        writer = GroupCommit(repository, metrics)
         stack.push_async_callback(writer.close)
         authenticator = Authenticator(
             PostgresKeys(database), fixed_key=settings.api_key, fixed_organization_id=fixed_organization_id
@@ -83,7 +84,7 @@ async def service(
         probe = Probe(conninfo)
         stack.push_async_callback(probe.close)
         health = Health(probe.can_write)
-        metrics = Metrics()
+        _watch(metrics, database, writer, health)
         interceptor = Interceptor(authenticator, metrics)
         servicer = ParticipantServicer(Participants(repository, writer))
 
@@ -103,10 +104,21 @@ async def service(
         )
         await health.check()
         await stack.enter_async_context(_background(parts, "the health watch", health.watch_forever()))
+        await stack.enter_async_context(_background(parts, "the metrics", metrics.sample_forever()))
         for running in await stack.enter_async_context(rpc.serving(grpc_servers)):
             parts.watch("a gRPC server", running)
         stack.push_async_callback(health.drain)
         yield Listening(grpc_address, http_address)
+
+
+def _watch(metrics: Metrics, database: Database, writer: GroupCommit, health: Health) -> None:
+    metrics.watch("participants_queue_upserts", lambda: writer.load()[0])
+    metrics.watch("participants_queue_bytes", lambda: writer.load()[1])
+    metrics.watch("participants_ready", lambda: health.ready)
+    metrics.watch("participants_draining", lambda: health.draining)
+    metrics.watch("participants_pool_connections", lambda: database.load().open)
+    metrics.watch("participants_pool_connections_in_use", lambda: database.load().in_use)
+    metrics.watch("participants_pool_waiting", lambda: database.load().waiting)
 
 
 @asynccontextmanager

@@ -92,6 +92,7 @@ class Interceptor:
         more than the rest of this method.
         """
         started = time.perf_counter()
+        self._metrics.started(name)
         code = "INTERNAL"
         deadline = self._loop.time() + min(DEFAULT_TIMEOUT if time_left is None else time_left, MAX_TIMEOUT)
         try:
@@ -102,6 +103,7 @@ class Interceptor:
             raise Internal(request_id or request_id_from(metadata)) from None
         except ServiceError as error:
             code = error.code.name
+            self._metrics.refused(error.reason)
             raise
         except asyncio.CancelledError:
             code = "CANCELLED"
@@ -114,4 +116,4 @@ class Interceptor:
             code = "OK"
             return response
         finally:
-            self._metrics.observe(name, code, time.perf_counter() - started)
+            self._metrics.handled(name, code, time.perf_counter() - started)
