@@ -26,11 +26,12 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from server.operations.calls import BUCKETS as CALL_SECONDS
+from server.operations.calls import Calls
 from server.operations.workers import WorkerProcesses
 
 # In seconds.
 SAMPLE_EVERY = 0.5
-CALL_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STATEMENT_SECONDS = (0.0005, *CALL_SECONDS)
 LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 STATEMENT_UPSERTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -60,21 +61,14 @@ class Metrics:
         # When a series began, which nothing here asks for, would be a series of its own beside each.
         disable_created_metrics()
         self._registry = CollectorRegistry()
-        self._service = service
-        call = ("grpc_type", "grpc_service", "grpc_method")
-        self._started = self._counter("grpc_server_started", "Calls that began, by either transport.", *call)
-        self._handled = self._counter("grpc_server_handled", "Calls that ended.", *call, "grpc_code")
-        self._seconds = self._histogram(
-            "grpc_server_handling_seconds",
-            "How long calls took, with all their waiting.",
-            CALL_SECONDS,
-            *call,
-            "grpc_code",
-        )
+        self._calls = Calls(service, rpcs, self._registry)
+        self.started, self.handled = self._calls.started, self._calls.handled
         self._http_seconds = self._histogram(
             "http_server_request_duration_seconds", "How long HTTP requests took, with the reading of their bodies.",
             CALL_SECONDS, "http_request_method", "http_route", "http_response_status_code",
         )  # fmt: skip
+        # Looking a labelled child up costs more than counting on it.
+        self._http_by_labels: dict[tuple[str, str, int], Histogram] = {}
         self._statement_upserts = self._histogram(
             "participants_statement_upserts", "Upserts that went to the database in one statement.", STATEMENT_UPSERTS
         )
@@ -91,29 +85,15 @@ class Metrics:
         build.labels(version("participants-server"), platform.python_version(), version("grpcio")).set(1)
         ProcessCollector(registry=self._registry)
         self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
-        # Looking a labelled child up costs more than counting on it. They are made before the first call, since a rate
-        # does not see what a counter was born with.
-        self._started_by_rpc = {rpc: self._started.labels("unary", service, rpc) for rpc in rpcs}
-        self._handled_by_rpc = {(rpc, "OK"): self._outcome(rpc, "OK") for rpc in rpcs}
-
-    def started(self, rpc: str) -> None:
-        """Counts a call that begins."""
-        self._started_by_rpc[rpc].inc()
-
-    def handled(self, rpc: str, code: str, seconds: float) -> None:
-        """Counts a call that ended with a gRPC code."""
-        outcome = self._handled_by_rpc.get((rpc, code))
-        if outcome is None:
-            outcome = self._handled_by_rpc[rpc, code] = self._outcome(rpc, code)
-        count, histogram = outcome
-        count.inc()
-        histogram.observe(seconds)
 
     def http(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts an HTTP request that was answered. `route` is a path template, empty where there is none."""
         if method not in HTTP_METHODS:
             method = "_OTHER"
-        self._http_seconds.labels(method, route, str(status)).observe(seconds)
+        histogram = self._http_by_labels.get((method, route, status))
+        if histogram is None:
+            histogram = self._http_by_labels[method, route, status] = self._http_seconds.labels(method, route, status)
+        histogram.observe(seconds)
 
     def statement(self, upserts: int, seconds: float) -> None:
         """Counts a statement that wrote, or tried to write, so many upserts."""
@@ -140,14 +120,14 @@ class Metrics:
         Of several workers one is asked for the values of all, so it cannot read them at that moment.
         """
         while True:
-            self._read_gauges()
+            self._update()
             due = time.perf_counter() + SAMPLE_EVERY
             await asyncio.sleep(SAMPLE_EVERY)
             self._lag.observe(max(0.0, time.perf_counter() - due))
 
     def exposition(self) -> bytes:
         """Returns the metrics in Prometheus' text format."""
-        self._read_gauges()
+        self._update()
         directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if directory is None:
             return generate_latest(self._registry)
@@ -157,13 +137,10 @@ class Metrics:
         registry.register(WorkerProcesses(directory))
         return generate_latest(registry)
 
-    def _read_gauges(self) -> None:
+    def _update(self) -> None:
+        self._calls.flush()
         for gauge, read in self._gauges:
             gauge.set(read())
-
-    def _outcome(self, rpc: str, code: str) -> tuple[Counter, Histogram]:
-        labels = ("unary", self._service, rpc, code)
-        return self._handled.labels(*labels), self._seconds.labels(*labels)
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(name, documentation, labels, registry=self._registry)

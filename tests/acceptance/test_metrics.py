@@ -101,26 +101,35 @@ def test_every_metric_has_its_type_and_its_labels(deployment: Deployment) -> Non
 
 
 def test_calls_are_counted_once_whichever_worker_took_them(deployment: Deployment) -> None:
-    method = {"grpc_service": "participants.v1.ParticipantService", "grpc_method": "CreateParticipant"}
-    counted = {
-        "grpc_server_started_total": method,
-        "grpc_server_handled_total": {**method, "grpc_code": "OK"},
-        "grpc_server_handling_seconds_count": {**method, "grpc_code": "UNAUTHENTICATED"},
-        "participants_statement_upserts_sum": {},
-        "participants_refusals_total": {"reason": "API_KEY_INVALID"},
-        "http_server_request_duration_seconds_count": {
-            "http_request_method": "POST",
-            "http_route": "/v1/participants",
-            "http_response_status_code": "201",
-        },
+    # No other test sends batches.
+    method = {"grpc_service": "participants.v1.ParticipantService", "grpc_method": "BatchCreateParticipants"}
+    expected = {
+        ("grpc_server_started_total", None): 12,
+        ("grpc_server_handled_total", "OK"): 10,
+        ("grpc_server_handled_total", "UNAUTHENTICATED"): 2,
+        ("grpc_server_handling_seconds_count", "OK"): 10,
     }
-    before = {name: value(deployment, name, **labels) for name, labels in counted.items()}
-    call_by_each_door(deployment, 5)
-    # What was answered last is counted after its answer has gone.
-    expected = dict(zip(counted, [12, 10, 2, 10, 2, 5], strict=True))
-    eventually(
-        lambda: {name: value(deployment, name, **labels) - before[name] for name, labels in counted.items()} == expected
-    )
+    written = value(deployment, "participants_statement_upserts_sum")
+    for _ in range(5):
+        for client in clients(deployment, deployment.tenant.key):
+            client.create_batch([{"external_id": f"counted-{uuid4()}"} for _ in range(3)])
+            client.close()
+    for client in clients(deployment, "sk_unknown"):
+        assert client.create_batch([{"external_id": "refused"}]).code == "UNAUTHENTICATED"
+        client.close()
+
+    def counted() -> dict[tuple[str, str | None], float]:
+        return {
+            (name, code): value(deployment, name, **method, **({"grpc_code": code} if code else {}))
+            for name, code in expected
+        }
+
+    # A worker tells the others what it counted twice a second; then all of them show the same.
+    eventually(lambda: all(counted() == expected for _ in range(6)))
+    assert value(deployment, "participants_statement_upserts_sum") - written == 30
+    requests = {"http_request_method": "POST", "http_route": "/v1/participants:batchCreate"}
+    assert value(deployment, "http_server_request_duration_seconds_count", **requests) == 6
+    assert value(deployment, "participants_refusals_total", reason="API_KEY_INVALID") >= 2
 
 
 def test_paths_and_methods_that_callers_choose_make_no_series(deployment: Deployment) -> None:
@@ -139,6 +148,7 @@ def test_paths_and_methods_that_callers_choose_make_no_series(deployment: Deploy
         ("GET", "/v1/participants/{id}"),
         ("GET", "/metrics"),
         ("POST", "/v1/participants"),
+        ("POST", "/v1/participants:batchCreate"),
     }
 
 
