@@ -29,6 +29,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from server.operations.calls import BUCKETS as CALL_SECONDS
 from server.operations.calls import Calls
 from server.operations.workers import WorkerProcesses
+from server.writes.observer import Observer
 
 # In seconds.
 SAMPLE_EVERY = 0.5
@@ -52,7 +53,7 @@ GAUGES: dict[str, tuple[str, Literal["livesum", "livemin", "livemax"]]] = {
 }
 
 
-class Metrics:
+class Metrics(Observer):
     """Counts for one process, and shows what all workers have counted. `rpcs` are the names of a service's methods."""
 
     CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -100,9 +101,9 @@ class Metrics:
         self._statement_upserts.observe(upserts)
         self._statement_seconds.observe(seconds)
 
-    def retried(self, upserts: int = 1) -> None:
-        """Counts upserts that must go to the database once more."""
-        self._retries.inc(upserts)
+    def retried(self) -> None:
+        """Counts an upsert that must go to the database once more."""
+        self._retries.inc()
 
     def refused(self, reason: str) -> None:
         """Counts a call that was answered with an error. `reason` is one of the reasons of ServiceErrors."""
