@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from uuid import uuid4
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Deployment, deployed
 from tests.support.clients import GrpcClient, HttpClient
+from tests.support.manifests import queries
 from tests.support.process import eventually
 
 # By name: the type, and the labels that a value has beside `le`.
@@ -171,3 +173,17 @@ def test_gauges_say_what_is(deployment: Deployment, workers: int) -> None:
     if workers > 1:
         processes = [child for child in processes[0].children() if "spawn_main" in " ".join(child.cmdline())]
     assert memory == pytest.approx(sum(process.memory_info().rss for process in processes), rel=0.2)
+
+
+def test_alerts_and_dashboard_ask_for_what_there_is(deployment: Deployment) -> None:
+    call_by_each_door(deployment, 1)
+    shown = {sample.name for family in scrape(deployment).values() for sample in family.samples}
+    recorded = r"participants:\w+:\w+"
+    asked = {
+        name
+        for query in queries()
+        for name in re.findall(r"\b(?:grpc_server|http_server|participants|process)_\w+", re.sub(recorded, "", query))
+    }
+    # Where TLS is off, there is no certificate.
+    assert asked - {"participants_certificate_expiry_timestamp_seconds"} <= shown
+    assert len(asked) > 15

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,14 @@ def find(manifests: list[Manifest], kind: str, name: str = "participants") -> Ma
 def environment_of(container: Manifest) -> dict[str, str]:
     """Returns the variables that a container is given."""
     return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+def queries() -> list[str]:
+    """Returns what the alerts and the dashboard ask Prometheus for."""
+    monitoring = DEPLOY / "components" / "monitoring"
+    groups = yaml.safe_load((monitoring / "alerts.yaml").read_text())["spec"]["groups"]
+    panels = json.loads((monitoring / "dashboard.json").read_text())["panels"]
+    return [
+        *(rule["expr"] for group in groups for rule in group["rules"]),
+        *(target["expr"] for panel in panels for target in panel["targets"]),
+    ]
