@@ -104,7 +104,7 @@ class _Worker:
 
 
 def _work(settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None, ready: Connection) -> None:
-    set_up_logs()
+    set_up_logs(settings.log_format)
     Thread(target=_end_with_supervisor, daemon=True).start()
     gc.freeze()
     try:

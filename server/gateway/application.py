@@ -35,7 +35,7 @@ class Gateway:
         """Answers one request, as ASGI has it."""
         started = time.perf_counter()
         # Of a header that is sent twice the last counts.
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         request_id = request_id_from(headers)
         try:
             answer = await self._answer(scope, headers, receive, request_id)
@@ -66,7 +66,9 @@ class Gateway:
         if http_method not in found:
             raise _method_not_allowed(sorted(found))
         route, variables = found[http_method]
-        return await self._endpoints[route.rpc].answer(variables, scope["query_string"], headers, receive, request_id)
+        return await self._endpoints[route.rpc].answer(
+            variables, scope["query_string"], headers, receive, request_id=request_id, peer=lambda: _peer(scope)
+        )
 
     def _operational(self, path: str) -> Answer | None:
         match path:
@@ -80,6 +82,12 @@ class Gateway:
                 return Answer(200, self._metrics.exposition(), content_type=Metrics.CONTENT_TYPE)
             case _:
                 return None
+
+
+def _peer(scope: Scope) -> str:
+    # In grpcio's form, as the peers of gRPC have it.
+    host, port = scope.get("client") or ("", 0)
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
 
 def _method_not_allowed(allowed: list[str]) -> HttpError:

@@ -26,8 +26,8 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from server.operations.calls import BUCKETS as CALL_SECONDS
-from server.operations.calls import Calls
+from server.operations.call_counts import BUCKETS as CALL_SECONDS
+from server.operations.call_counts import CallCounts
 from server.operations.workers import WorkerProcesses
 from server.writes.observer import Observer
 
@@ -62,7 +62,7 @@ class Metrics(Observer):
         # When a series began, which nothing here asks for, would be a series of its own beside each.
         disable_created_metrics()
         self._registry = CollectorRegistry()
-        self._calls = Calls(service, rpcs, self._registry)
+        self._calls = CallCounts(service, rpcs, self._registry)
         self.started, self.handled = self._calls.started, self._calls.handled
         self._http_seconds = self._histogram(
             "http_server_request_duration_seconds", "How long HTTP requests took, with the reading of their bodies.",

@@ -12,7 +12,7 @@ LABELS = ("grpc_type", "grpc_service", "grpc_method")
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class Calls:
+class CallCounts:
     """Counts the calls of a service's RPCs. prometheus_client would take a lock, or write to a file, several times
     for each; here a call is three additions, and `flush` writes what many have added."""
 
