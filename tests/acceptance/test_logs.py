@@ -52,7 +52,7 @@ def call_grpc(deployment: Deployment, request: messages.CreateParticipantRequest
 
 
 def request_id_told(error: Any) -> str:
-    return next(value for name, value in error.trailing_metadata() if name == "x-request-id")
+    return next(str(value) for name, value in error.trailing_metadata() if name == "x-request-id")
 
 
 def call_http(deployment: Deployment, body: dict[str, Any], **headers: str) -> str:
