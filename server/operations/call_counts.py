@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 LABELS = ("grpc_type", "grpc_service", "grpc_method")
+OUR_FAILURES = ("UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED")
 # In seconds.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -30,9 +31,11 @@ class CallCounts:
         )  # fmt: skip
         self._new = dict.fromkeys(rpcs, 0)
         self._ended: dict[tuple[str, str], _Ended] = {}
-        # A rate does not see what a counter was born with, so those that are sure to come are born at once.
+        # A rate does not see what a counter was born with, so those that alerts ask for are born at once.
         for rpc in rpcs:
             self._ended[rpc, "OK"] = _Ended()
+            for code in OUR_FAILURES:
+                self._handled.labels("unary", service, rpc, code)
         self.flush()
 
     def started(self, rpc: str) -> None:
