@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from server.api.call import Interceptor
 from server.api.servicer import SERVICE, ParticipantServicer
 from server.auth.authenticator import Authenticator
-from server.config import Address, Conninfo, Settings
+from server.config import Address, ConfigurationError, Conninfo, Settings
 from server.gateway import server as http
 from server.gateway.application import Gateway
 from server.operations.health import Health
 from server.operations.metrics import Metrics
+from server.operations.telemetry import Telemetry
 from server.participants.service import Participants
 from server.parts import Parts
 from server.postgres.database import Database
@@ -27,6 +29,9 @@ from server.postgres.participants import PostgresParticipants
 from server.postgres.probe import Probe
 from server.rpc import server as rpc
 from server.writes.group_commit import GroupCommit
+
+if TYPE_CHECKING:
+    from server.operations.traces import Traces
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +80,8 @@ async def service(
         await database.open()
         repository = PostgresParticipants(database)
         metrics = Metrics(SERVICE.full_name, [method.name for method in SERVICE.methods])
-        writer = GroupCommit(repository, metrics)
+        telemetry = Telemetry(metrics, await stack.enter_async_context(_traces()) if settings.tracing else None)
+        writer = GroupCommit(repository, telemetry)
         stack.push_async_callback(writer.close)
         authenticator = Authenticator(
             PostgresKeys(database), fixed_key=settings.api_key, fixed_organization_id=fixed_organization_id
@@ -85,7 +91,7 @@ async def service(
         stack.push_async_callback(probe.close)
         health = Health(probe.can_write)
         _watch(metrics, database, writer, health)
-        interceptor = Interceptor(authenticator, metrics)
+        interceptor = Interceptor(authenticator, telemetry)
         servicer = ParticipantServicer(Participants(repository, writer))
 
         share_ports = settings.workers > 1
@@ -109,6 +115,23 @@ async def service(
             parts.watch("a gRPC server", running)
         stack.push_async_callback(health.drain)
         yield Listening(grpc_address, http_address)
+
+
+@asynccontextmanager
+async def _traces() -> AsyncIterator[Traces]:
+    try:
+        # Its library is there only where spans are wanted.
+        from server.operations.traces import Traces  # noqa: PLC0415
+    except ImportError:
+        raise ConfigurationError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which this installation cannot make; "
+            "install participants-server[tracing] or unset it"
+        ) from None
+    traces = Traces(SERVICE.full_name, os.environ)
+    try:
+        yield traces
+    finally:
+        await asyncio.to_thread(traces.close)
 
 
 def _watch(metrics: Metrics, database: Database, writer: GroupCommit, health: Health) -> None:

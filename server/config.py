@@ -54,6 +54,7 @@ class Settings:
     workers: int
     reflection: bool
     log_format: str
+    tracing: bool
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -75,6 +76,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         workers=_number(environment, "PARTICIPANTS_WORKERS", 1, MAX_WORKERS),
         reflection=_switch(environment, "PARTICIPANTS_REFLECTION", default=True),
         log_format=_log_format(environment),
+        # OpenTelemetry's own variables, which its library reads.
+        tracing=any(environment.get(f"OTEL_EXPORTER_OTLP{part}_ENDPOINT") for part in ("", "_TRACES")),
     )
 
 

@@ -1,4 +1,4 @@
-"""What every call passes through, whichever transport it came by: deadline, key, decoding, errors, metrics."""
+"""What every call passes through, whichever transport it came by: deadline, key, decoding, errors, telemetry."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from uuid_utils import uuid4
 
 from server.auth.authenticator import Authenticator
 from server.errors import Internal, ServiceError
-from server.operations.call_log import CallLog
-from server.operations.metrics import Metrics
+from server.operations.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +70,9 @@ def presented_key(metadata: Mapping[str, str | bytes]) -> str | None:
 class Interceptor:
     """Runs a method of the servicer for a caller, and lets nothing but a ServiceError out."""
 
-    def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
+    def __init__(self, authenticator: Authenticator, telemetry: Telemetry) -> None:
         self._authenticator = authenticator
-        self._metrics = metrics
-        self._call_log = CallLog()
+        self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
 
     async def run(
@@ -96,19 +94,19 @@ class Interceptor:
         around every call would cost more than the rest of this method.
         """
         started = time.perf_counter()
-        self._metrics.started(name)
+        span = self._telemetry.call_started(name, metadata)
+        key = presented_key(metadata)
         code, reason = "INTERNAL", None
         organization_id = None
         deadline = self._loop.time() + min(DEFAULT_TIMEOUT if time_left is None else time_left, MAX_TIMEOUT)
         try:
-            organization_id = await self._authenticator.authenticate(presented_key(metadata), deadline)
+            organization_id = await self._authenticator.authenticate(key, deadline)
             response = await method(decode(), Call(organization_id, deadline, metadata, request_id))
         except Internal:
             # It has been logged where it was found.
             raise Internal(request_id or request_id_from(metadata)) from None
         except ServiceError as error:
             code, reason = error.code.name, error.reason
-            self._metrics.refused(error.reason)
             raise
         except asyncio.CancelledError:
             code = "CANCELLED"
@@ -121,11 +119,8 @@ class Interceptor:
             code = "OK"
             return response
         finally:
-            ended = time.perf_counter()
-            self._metrics.handled(name, code, ended - started)
-            if self._call_log.wants(code, started, ended):
-                self._call_log.write(
-                    name, code, ended - started, reason=reason, organization_id=organization_id,
-                    key=presented_key(metadata), request_id=lambda: request_id_from(metadata), metadata=metadata,
-                    peer=peer,
-                )  # fmt: skip
+            self._telemetry.call_ended(
+                name, code, started, span=span, reason=reason, organization_id=organization_id,
+                key=key, metadata=metadata,
+                request_id=lambda: request_id_from(metadata), peer=peer,
+            )  # fmt: skip

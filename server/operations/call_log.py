@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 
 from server.auth.keys import reference
@@ -15,17 +14,8 @@ logger = logging.getLogger(__name__)
 SLOW = 1.0
 SAMPLE_EVERY = 1.0
 
-# https://www.w3.org/TR/trace-context/#traceparent-header
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?", re.ASCII)
 # Whose fault they are: ours, or the world's. The others are the caller's.
 _WARNINGS = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED"}
-
-
-def trace_id_from(metadata: Mapping[str, str | bytes]) -> str | None:
-    """Returns the trace id of a W3C `traceparent`, or None where there is no sane one."""
-    given = metadata.get("traceparent")
-    match = _TRACEPARENT.fullmatch(given) if isinstance(given, str) else None
-    return None if match is None else match[1]
 
 
 class CallLog:
@@ -53,7 +43,7 @@ class CallLog:
         organization_id: str | None,
         key: str | None,
         request_id: Callable[[], str],
-        metadata: Mapping[str, str | bytes],
+        trace_id: str | None,
         peer: Callable[[], str],
     ) -> None:
         """Writes the line of a call, unless one like it was written in this second: then it is counted."""
@@ -67,7 +57,7 @@ class CallLog:
             "seconds": round(seconds, 6),
             "key": claimed and claimed.key_id,
             "request_id": request_id(),
-            "trace_id": trace_id_from(metadata),
+            "trace_id": trace_id,
             "peer": peer(),
         }
         level = logging.WARNING if code in _WARNINGS else logging.INFO

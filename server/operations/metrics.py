@@ -29,7 +29,6 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from server.operations.call_counts import BUCKETS as CALL_SECONDS
 from server.operations.call_counts import CallCounts
 from server.operations.workers import WorkerProcesses
-from server.writes.observer import Observer
 
 # In seconds.
 SAMPLE_EVERY = 0.5
@@ -53,7 +52,7 @@ GAUGES: dict[str, tuple[str, Literal["livesum", "livemin", "livemax"]]] = {
 }
 
 
-class Metrics(Observer):
+class Metrics:
     """Counts for one process, and shows what all workers have counted. `rpcs` are the names of a service's methods."""
 
     CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4

@@ -118,7 +118,8 @@ class Batcher:
             now = time.monotonic()
             self._policy.ended(now, statement.started, taken, len(self._queue))
             if group:
-                self._observer.statement(len(group), now - statement.started)
+                traces = [pending.trace for pending in group if pending.trace is not None]
+                self._observer.statement(len(group), now - statement.started, traces)
             if outcomes is None:
                 # It was cancelled, so nobody waits any more.
                 outcomes = [Rejected(Unavailable())] * len(group)

@@ -16,7 +16,7 @@ from server.writes.batcher import TIMER_RESOLUTION, Batcher
 from server.writes.deadlines import Deadlines
 from server.writes.executor import RETRY_ALONE, Executor
 from server.writes.key_order import KeyOrder
-from server.writes.observer import Observer
+from server.writes.observer import Observer, current_trace
 from server.writes.pending import PendingUpsert
 from server.writes.timer import SharedTimer
 
@@ -67,6 +67,7 @@ class GroupCommit:
         """
         key = (upsert.organization_id, upsert.external_id)
         pending = PendingUpsert(upsert, key, deadline, self._repository.route(upsert), bulk, self._loop.create_future())
+        pending.trace = current_trace.get()
         batcher = self._batcher(pending)
         refusal = self._refusal(pending, batcher)
         if refusal is not None:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.operations.call_log import SAMPLE_EVERY, SLOW, CallLog, trace_id_from
+from server.operations.call_log import SAMPLE_EVERY, SLOW, CallLog
 from server.operations.logs import JsonFormatter
 from server.operations.repeats import Repeats
+from server.operations.trace_context import trace_context_from
 
 
 @pytest.fixture
@@ -52,10 +53,19 @@ def test_failed_and_slow_calls_are_logged_always_and_others_now_and_then() -> No
 
 @pytest.mark.parametrize(
     "given",
-    [None, b"bytes", "", "garbage", "00-short-00f067aa0ba902b7-01", f"00-{'A' * 32}-00f067aa0ba902b7-01", "x" * 10_000],
+    [
+        None,
+        b"bytes",
+        "",
+        "garbage",
+        "00-short-00f067aa0ba902b7-01",
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-{'A' * 32}-00f067aa0ba902b7-01",
+        "x" * 10_000,
+    ],
 )
 def test_a_trace_that_is_none_is_left_out(given: str | bytes | None) -> None:
-    assert trace_id_from({} if given is None else {"traceparent": given}) is None
+    assert trace_context_from({} if given is None else {"traceparent": given}) is None
 
 
 def test_equal_lines_are_printed_once_and_counted(repeats: Repeats, log: tuple[logging.Logger, io.StringIO]) -> None:
