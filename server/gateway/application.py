@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from google.protobuf.descriptor import ServiceDescriptor
 
 from server.api.call import Interceptor, request_id_from
@@ -31,8 +33,9 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, as ASGI has it."""
+        started = time.perf_counter()
         # Of a header that is sent twice the last counts.
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         request_id = request_id_from(headers)
         try:
             answer = await self._answer(scope, headers, receive, request_id)
@@ -43,22 +46,29 @@ class Gateway:
         except ServiceError as error:
             answer = answer_from_error(error)
         await _send(answer, request_id, send)
+        # The route is known by its template: whoever calls may choose the path, and so make no end of time series.
+        seconds = time.perf_counter() - started
+        self._metrics.http(scope["method"], scope.get("route", ""), answer.status, seconds)
 
     async def _answer(self, scope: Scope, headers: dict[str, str], receive: Receive, request_id: str) -> Answer:
         path = scope["raw_path"].decode("latin-1").partition("?")[0]
         http_method = "GET" if scope["method"] == "HEAD" else scope["method"]
         operational = self._operational(path)
         if operational is not None:
+            scope["route"] = path
             if http_method != "GET":
                 raise _method_not_allowed(["GET"])
             return operational
         found = self._routes.find(path)
         if not found:
             raise HttpError(404, "not_found", "there is nothing at this path")
+        scope["route"] = next(iter(found.values()))[0].template
         if http_method not in found:
             raise _method_not_allowed(sorted(found))
         route, variables = found[http_method]
-        return await self._endpoints[route.rpc].answer(variables, scope["query_string"], headers, receive, request_id)
+        return await self._endpoints[route.rpc].answer(
+            variables, scope["query_string"], headers, receive, request_id=request_id, peer=lambda: _peer(scope)
+        )
 
     def _operational(self, path: str) -> Answer | None:
         match path:
@@ -72,6 +82,12 @@ class Gateway:
                 return Answer(200, self._metrics.exposition(), content_type=Metrics.CONTENT_TYPE)
             case _:
                 return None
+
+
+def _peer(scope: Scope) -> str:
+    # In grpcio's form, as the peers of gRPC have it.
+    host, port = scope.get("client") or ("", 0)
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
 
 def _method_not_allowed(allowed: list[str]) -> HttpError:

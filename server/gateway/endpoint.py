@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
@@ -31,9 +31,11 @@ class Endpoint:
         self,
         variables: Mapping[str, str],
         query: bytes,
-        headers: Mapping[str, str],
+        headers: dict[str, str],
         receive: Receive,
+        *,
         request_id: str,
+        peer: Callable[[], str],
     ) -> Answer:
         """Runs the RPC. Raises HttpError, ServiceError and Disconnected."""
         body = b""
@@ -47,7 +49,7 @@ class Endpoint:
 
         async with cancelled_when_caller_goes(receive):
             response = await self._pipeline.run(
-                self._route.rpc, self._method, decode, headers, request_id=request_id, time_left=None
+                self._route.rpc, self._method, decode, headers, request_id=request_id, time_left=None, peer=peer
             )
         return self._answer(response)
 

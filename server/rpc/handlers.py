@@ -35,11 +35,11 @@ def _handler(method: MethodDescriptor, servicer: ParticipantServicer, intercepto
     parse = GetMessageClass(method.input_type).FromString
 
     async def answer(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
-        metadata = dict(context.invocation_metadata() or ())
+        metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
         time_left = context.time_remaining()
         try:
             return await interceptor.run(
-                name, call_method, lambda: _decoded(parse, request), metadata, time_left=time_left
+                name, call_method, lambda: _decoded(parse, request), metadata, time_left=time_left, peer=context.peer
             )
         except ServiceError as error:
             failure = error
