@@ -96,7 +96,7 @@ async def service(settings: Settings, conninfo: str, fixed_organization_id: str 
         await health.check()
         await stack.enter_async_context(_background(health.watch_forever()))
         await stack.enter_async_context(rpc.serving(grpc_servers))
-        stack.push_async_callback(health.drain)
+        stack.callback(health.drain)
         yield Listening(grpc_address, http_address)
 
 
