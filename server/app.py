@@ -113,7 +113,7 @@ async def service(
         await stack.enter_async_context(_background(parts, "the metrics", metrics.sample_forever()))
         for running in await stack.enter_async_context(rpc.serving(grpc_servers)):
             parts.watch("a gRPC server", running)
-        stack.push_async_callback(health.drain)
+        stack.callback(health.drain)
         yield Listening(grpc_address, http_address)
 
 

@@ -13,6 +13,8 @@ from server.errors import DOMAIN, ServiceError
 # many bytes of violations is counted instead of listed.
 MAX_VIOLATION_BYTES = 5_000
 MAX_MESSAGE_BYTES = 200
+# And so many are listed where there is room for more.
+MAX_VIOLATIONS = 100
 
 
 def status_from_error(error: ServiceError, *, limit: int | None = None) -> status_pb2.Status:
@@ -37,7 +39,7 @@ def _bad_request(error: ServiceError, limit: int | None) -> error_details_pb2.Ba
             field=violation.field, reason=violation.reason, description=violation.message
         )
         size += entry.ByteSize() + 4
-        if limit is not None and size > limit:
+        if index == MAX_VIOLATIONS or (limit is not None and size > limit):
             left_out = len(error.violations) - index
             bad_request.field_violations.add(
                 reason="MORE_VIOLATIONS", description=f"{left_out} more violations are not listed"

@@ -43,13 +43,19 @@ class Endpoint:
             check_content_type(headers)
             body = await read_body(headers, receive)
 
-        def decode() -> Message:
+        async def receive_request(_organization_id: str, _deadline: float) -> Message:
             _refuse_query(query)
             return self._decoder.decode(body) if self._route.body else self._decoder.from_fields(variables)
 
         async with cancelled_when_caller_goes(receive):
             response = await self._pipeline.run(
-                self._route.rpc, self._method, decode, headers, request_id=request_id, time_left=None, peer=peer
+                self._route.rpc,
+                self._method,
+                receive_request,
+                headers,
+                request_id=request_id,
+                time_left=None,
+                peer=peer,
             )
         return self._answer(response)
 

@@ -20,7 +20,7 @@ from participants.v1.service_config import SERVICE_CONFIG
 
 from server.api.servicer import SERVICE
 from server.errors import Code
-from server.operations.health import DATABASE_NAMES
+from server.rpc.health import READINESS_NAMES
 from tests.conftest import Tenant, new_tenant
 from tests.support.process import Service, environment, eventually
 
@@ -94,7 +94,7 @@ def test_no_call_fails_while_one_of_two_replicas_goes(
 def test_it_names_what_the_service_has() -> None:
     config = json.loads(SERVICE_CONFIG)
     assert config["healthCheckConfig"]["serviceName"] == SERVICE.full_name
-    assert SERVICE.full_name in DATABASE_NAMES
+    assert SERVICE.full_name in READINESS_NAMES
     [method] = config["methodConfig"]
     assert method["name"] == [{"service": SERVICE.full_name}]
     # What the service says may be sent again, and nothing else.

@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from server.operations.health import DATABASE_NAMES, LIVENESS
+from server.rpc.health import LIVENESS, READINESS_NAMES
 from tests.support.manifests import DEPLOY, Manifest, environment_of, find, render
 
 # Kinds of the Prometheus operator, of which Kubernetes itself has no schema. The rules are checked by promtool.
@@ -140,9 +140,9 @@ class TestProbes:
         }  # fmt: skip
 
     def test_they_ask_for_names_that_the_service_has(self, container: Any) -> None:
-        assert container["readinessProbe"]["grpc"]["service"] in DATABASE_NAMES
+        assert container["readinessProbe"]["grpc"]["service"] in READINESS_NAMES
         assert container["livenessProbe"]["grpc"]["service"] == LIVENESS
-        assert LIVENESS not in DATABASE_NAMES
+        assert LIVENESS not in READINESS_NAMES
 
 
 class TestSecurity:

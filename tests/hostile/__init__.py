@@ -1,0 +1,1 @@
+"""What strangers and single callers try, and may not achieve: to hurt the others."""
