@@ -57,6 +57,12 @@ generate: $(VENV)/.development ## Write generated/ anew from protos/.
 lock: $(VENV)/.development ## Choose the newest versions of all dependencies and pin them in requirements.lock.
 	$(BIN)/python .ci/lock.py
 
+.PHONY: sbom
+sbom: $(VENV)/.development ## Write dist/sbom.json: what the service is made of, as CycloneDX.
+	@mkdir -p dist
+	@$(BIN)/python -W ignore::UserWarning -m cyclonedx_py requirements --pyproject pyproject.toml \
+	  --output-reproducible --output-file dist/sbom.json <(sed -n '/^# runtime$$/,/^$$/p' requirements.lock)
+
 .PHONY: clean
 clean: ## Remove what was installed and built; the data in .data stays.
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
