@@ -19,6 +19,10 @@ serve: $(VENV)/.serve ## Install what is needed and run the service, with a Post
 test: $(VENV)/.development ## Install what is needed and run the tests, with a Postgres of their own.
 	@$(BIN)/pytest
 
+.PHONY: test-postgres
+test-postgres: $(VENV)/.development ## Run the tests on Postgres 14 to 18, which npm has; VERSIONS=14 for one.
+	@$(BIN)/python -m tests.postgres_matrix $(VERSIONS)
+
 .PHONY: bench
 bench: $(VENV)/.bench ## Compare the service with its peers, in about 10 minutes; writes tests/bench/results.*.
 	@$(BIN)/python -m tests.bench

@@ -440,9 +440,9 @@ async def test_an_upsert_that_the_database_refuses_fails_alone(
 async def test_a_statement_that_loses_the_database_fails_and_the_next_is_written(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert, database: str
 ) -> None:
-    with psycopg.connect(database, autocommit=True) as admin:
-        admin.execute("BEGIN")
-        admin.execute("LOCK TABLE participants IN ACCESS EXCLUSIVE MODE")
+    # Not in the transaction that holds the lock: there pg_stat_activity stays as it was seen first.
+    with psycopg.connect(database) as holder, psycopg.connect(database, autocommit=True) as admin:
+        holder.execute("LOCK TABLE participants IN ACCESS EXCLUSIVE MODE")
         lost = writer.submit(make("key"), soon())
         terminate = (
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -452,7 +452,7 @@ async def test_a_statement_that_loses_the_database_fails_and_the_next_is_written
             await asyncio.sleep(0.005)
         with pytest.raises(Unavailable):
             await written(lost)
-        admin.execute("COMMIT")
+        holder.commit()
     assert (await written(writer.submit(make("key"), soon()))).result == "CREATED"
 
 
