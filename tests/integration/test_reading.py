@@ -1,0 +1,1 @@
+"""Lists on a real Postgres: pages, positions and what they cost."""
