@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from math import ceil
 
 from server.participants.listing import Filters, Listing, Page, Position
 from server.participants.model import Participant
@@ -13,7 +14,7 @@ from server.postgres.prepared import Row
 from server.postgres.rows import participant
 
 # A page that has to pass over participants looks at so many for each that it may list, and may end short.
-EXAMINED_PER_LISTED = 2
+EXAMINED_PER_LISTED = 1.5
 # A page ends after the participant with which its attributes and tags reach this; gRPC's clients take 4 MiB by default.
 MAX_PAGE_BYTES = 1024 * 1024
 
@@ -76,7 +77,7 @@ def _rows_to_examine(listing: Listing, lead: str) -> int:
     across = filters.external_id_prefix != "" if listing.order == "created_at" else _names_times(filters)
     if equalities <= (lead != "all") and not across:
         return listing.page_size + 1
-    return listing.page_size * EXAMINED_PER_LISTED
+    return ceil(listing.page_size * EXAMINED_PER_LISTED)
 
 
 def _names_times(filters: Filters) -> bool:

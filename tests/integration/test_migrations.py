@@ -55,6 +55,13 @@ GOOD: Mapping[str, Mapping[str, Any]] = {
         "tags": [],
     },
     "enrollments": {"organization_id": ORGANIZATION, "participant_id": PARTICIPANT, "program_id": PROGRAM},
+    "participant_labels": {
+        "organization_id": ORGANIZATION,
+        "label": "tag:vip",
+        "created_at": "2026-01-01",
+        "participant_id": PARTICIPANT,
+        "external_id": "user",
+    },
     "counters": {"organization_id": ORGANIZATION, "participant_id": PARTICIPANT, "counter_key": "c", "value": "1.5"},
     "balances": {"organization_id": ORGANIZATION, "participant_id": PARTICIPANT, "asset_id": "points"},
     "tiers": {

@@ -3,16 +3,16 @@
 -- `ahead` is a range of one index, from the page's position on, and never more than $12 rows, whatever the other filters
 -- keep of them: that bounds what a page costs. Its last row is answered beside the page, to go on after it where the page
 -- could not be filled. What hangs on the participants is read for all of them at once, which touches far fewer blocks than
--- one after another. What stands in braces depends on the order and on which index leads: see `_list`.
+-- one after another. What stands in braces depends on the order and on which index leads: see lists.py.
 --
 -- In: $1 the organization; $2, $3 and $4, $5 a time and an id, between which the range in created_at is; $6 and $7 the
 -- least external_id and what is greater than the greatest; $8 status, $9 email, $10 tag, $11 program, null where there is
 -- no such filter; $12 how many rows to examine, $13 how many to answer, $14 after how many bytes of attributes and tags a
 -- page ends.
 WITH ahead AS MATERIALIZED (
-    SELECT {columns}
+    SELECT l.*
     FROM {table} AS l
-    WHERE l.organization_id = $1::uuid {filter}
+    WHERE l.organization_id = $1::uuid {condition}
         AND {range}
     ORDER BY {order}
     LIMIT $12::int
@@ -23,27 +23,15 @@ passing AS MATERIALIZED (
         l.attributes::text AS attributes_text,
         count(*) OVER () AS found,
         row_number() OVER (ORDER BY {order}) AS place
-    FROM participants AS l
-    WHERE l.organization_id = $1::uuid
-        AND l.{key} = ANY (ARRAY(SELECT l.{key} FROM ahead AS l))
-        AND (l.created_at, l.participant_id) > ($2::timestamptz, $3::uuid)
+    FROM {candidates} AS l
+    WHERE (l.created_at, l.participant_id) > ($2::timestamptz, $3::uuid)
         AND (l.created_at, l.participant_id) < ($4::timestamptz, $5::uuid)
         AND l.external_id >= $6::text
         AND l.external_id < $7::text
         AND ($8::text IS NULL OR l.status = $8::text)
         AND ($9::text IS NULL OR l.email = $9::text)
         AND ($10::text IS NULL OR $10::text = ANY (l.tags))
-        AND (
-            $11::uuid IS NULL
-            OR EXISTS (
-                SELECT
-                FROM enrollments AS e
-                WHERE e.organization_id = $1::uuid
-                    AND e.participant_id = l.participant_id
-                    AND e.program_id = $11::uuid
-                    AND e.active
-            )
-        )
+        AND {enrolled}
     ORDER BY {order}
     LIMIT $13::int
 ),

@@ -61,7 +61,7 @@ $$;
 
 CREATE FUNCTION label_enrollment() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.active THEN
+    IF TG_OP <> 'DELETE' AND NEW.active THEN
         INSERT INTO participant_labels (organization_id, label, created_at, participant_id, external_id)
         SELECT p.organization_id, 'program:' || NEW.program_id, p.created_at, p.participant_id, p.external_id
         FROM participants AS p
@@ -70,11 +70,11 @@ BEGIN
     ELSE
         DELETE FROM participant_labels AS l
         USING participants AS p
-        WHERE p.organization_id = NEW.organization_id AND p.participant_id = NEW.participant_id
-            AND l.organization_id = NEW.organization_id
-            AND l.label = 'program:' || NEW.program_id
+        WHERE p.organization_id = OLD.organization_id AND p.participant_id = OLD.participant_id
+            AND l.organization_id = OLD.organization_id
+            AND l.label = 'program:' || OLD.program_id
             AND l.created_at = p.created_at
-            AND l.participant_id = NEW.participant_id;
+            AND l.participant_id = OLD.participant_id;
     END IF;
     RETURN NULL;
 END
@@ -89,6 +89,8 @@ CREATE TRIGGER label_new AFTER INSERT ON enrollments
     FOR EACH ROW WHEN (NEW.active) EXECUTE FUNCTION label_enrollment();
 CREATE TRIGGER label_changed AFTER UPDATE ON enrollments
     FOR EACH ROW WHEN (OLD.active <> NEW.active) EXECUTE FUNCTION label_enrollment();
+CREATE TRIGGER label_ended AFTER DELETE ON enrollments
+    FOR EACH ROW WHEN (OLD.active) EXECUTE FUNCTION label_enrollment();
 
 INSERT INTO participant_labels (organization_id, label, created_at, participant_id, external_id)
 SELECT p.organization_id, 'tag:' || t.tag, p.created_at, p.participant_id, p.external_id
