@@ -1,21 +1,9 @@
--- A list is a range of an index, in both of its orders, for each of its filters: the position of a page costs nothing.
--- These indexes block writes while they are built, and with millions of participants that takes a minute or two; who
--- cannot wait creates them CONCURRENTLY beforehand under the same names.
-CREATE INDEX IF NOT EXISTS participants_created_at
-    ON participants (organization_id, created_at, participant_id);
-CREATE INDEX IF NOT EXISTS participants_status_created_at
-    ON participants (organization_id, status, created_at, participant_id);
-CREATE INDEX IF NOT EXISTS participants_status_external_id
-    ON participants (organization_id, status, external_id);
-CREATE INDEX IF NOT EXISTS participants_email_created_at
-    ON participants (organization_id, email, created_at, participant_id) WHERE email IS NOT NULL;
-CREATE INDEX IF NOT EXISTS participants_email_external_id
-    ON participants (organization_id, email, external_id) WHERE email IS NOT NULL;
+-- All of this can be run again: what follows it in the migration is outside of its transaction, and may end halfway.
 
 -- Who has a tag (`tag:vip`) or is actively enrolled in a program (`program:` and its id). An index of arrays (GIN) finds
 -- all who have a tag, in no order, so that a page would cost as much as the whole list. Triggers keep it, whoever writes;
 -- what erases a participant erases its labels too.
-CREATE TABLE participant_labels (
+CREATE TABLE IF NOT EXISTS participant_labels (
     organization_id uuid NOT NULL,
     label text COLLATE "C" NOT NULL,
     created_at timestamptz NOT NULL,
@@ -24,7 +12,7 @@ CREATE TABLE participant_labels (
     PRIMARY KEY (organization_id, label, created_at, participant_id)
 );
 
-CREATE FUNCTION label_participant() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION label_participant() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         DELETE FROM participant_labels AS l
@@ -59,7 +47,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION label_enrollment() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION label_enrollment() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP <> 'DELETE' AND NEW.active THEN
         INSERT INTO participant_labels (organization_id, label, created_at, participant_id, external_id)
@@ -81,24 +69,51 @@ END
 $$;
 
 -- The conditions keep what changes nothing here from the cost of a function.
-CREATE TRIGGER label_new AFTER INSERT ON participants
+CREATE OR REPLACE TRIGGER label_new AFTER INSERT ON participants
     FOR EACH ROW WHEN (cardinality(NEW.tags) > 0) EXECUTE FUNCTION label_participant();
-CREATE TRIGGER label_changed AFTER UPDATE ON participants
+CREATE OR REPLACE TRIGGER label_changed AFTER UPDATE ON participants
     FOR EACH ROW WHEN (OLD.tags <> NEW.tags OR OLD.external_id <> NEW.external_id) EXECUTE FUNCTION label_participant();
-CREATE TRIGGER label_new AFTER INSERT ON enrollments
+CREATE OR REPLACE TRIGGER label_new AFTER INSERT ON enrollments
     FOR EACH ROW WHEN (NEW.active) EXECUTE FUNCTION label_enrollment();
-CREATE TRIGGER label_changed AFTER UPDATE ON enrollments
+CREATE OR REPLACE TRIGGER label_changed AFTER UPDATE ON enrollments
     FOR EACH ROW WHEN (OLD.active <> NEW.active) EXECUTE FUNCTION label_enrollment();
-CREATE TRIGGER label_ended AFTER DELETE ON enrollments
+CREATE OR REPLACE TRIGGER label_ended AFTER DELETE ON enrollments
     FOR EACH ROW WHEN (OLD.active) EXECUTE FUNCTION label_enrollment();
 
-INSERT INTO participant_labels (organization_id, label, created_at, participant_id, external_id)
-SELECT p.organization_id, 'tag:' || t.tag, p.created_at, p.participant_id, p.external_id
-FROM participants AS p, unnest(p.tags) AS t (tag)
-UNION ALL
-SELECT p.organization_id, 'program:' || e.program_id, p.created_at, p.participant_id, p.external_id
-FROM participants AS p
-JOIN enrollments AS e ON e.organization_id = p.organization_id AND e.participant_id = p.participant_id
-WHERE e.active;
+-- Labels the next participants behind one, as many as it is told to, and returns the last of them. It locks them first,
+-- and looks then: what it labels is what they are when it commits.
+CREATE OR REPLACE FUNCTION label_next(
+    INOUT organization uuid, INOUT participant uuid, how_many int
+) LANGUAGE plpgsql AS $$
+DECLARE
+    organizations uuid[];
+    participants uuid[];
+BEGIN
+    SELECT array_agg(p.organization_id), array_agg(p.participant_id)
+    INTO organizations, participants
+    FROM (
+        SELECT p.organization_id, p.participant_id
+        FROM participants AS p
+        WHERE (p.organization_id, p.participant_id) > (organization, participant)
+        ORDER BY p.organization_id, p.participant_id
+        LIMIT how_many
+        FOR SHARE
+    ) AS p;
+    INSERT INTO participant_labels (organization_id, label, created_at, participant_id, external_id)
+    SELECT p.organization_id, l.label, p.created_at, p.participant_id, p.external_id
+    FROM unnest(organizations, participants) AS k (organization_id, participant_id)
+    JOIN participants AS p USING (organization_id, participant_id),
+        LATERAL (
+            SELECT 'tag:' || t.tag FROM unnest(p.tags) AS t (tag)
+            UNION ALL
+            SELECT 'program:' || e.program_id
+            FROM enrollments AS e
+            WHERE e.organization_id = p.organization_id AND e.participant_id = p.participant_id AND e.active
+        ) AS l (label)
+    ON CONFLICT DO NOTHING;
+    organization := organizations[cardinality(organizations)];
+    participant := participants[cardinality(participants)];
+END
+$$;
 
-CREATE INDEX participant_labels_external_id ON participant_labels (organization_id, label, external_id);
+INSERT INTO schema_compatibility (revision, oldest_service) VALUES ('0004', '0.1.0') ON CONFLICT DO NOTHING;

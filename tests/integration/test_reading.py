@@ -1,1 +1,0 @@
-"""Lists on a real Postgres: pages, positions and what they cost."""
