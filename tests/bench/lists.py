@@ -21,7 +21,7 @@ from server.postgres.migrations import migrate
 from server.postgres.prepared import Row
 from server.postgres.queries.query import Query
 from server.postgres.reading import PostgresReading
-from server.postgres.session import SESSION
+from server.postgres.session import SETTINGS
 from tests.bench import postgres
 from tests.bench.progress import progress
 
@@ -124,9 +124,8 @@ def fill(connection: Connection, participants: int) -> None:
 
 
 def prepare(connection: Connection) -> None:
-    for setting in SESSION:
-        connection.execute(setting)
-    connection.execute("SET statement_timeout = 0")
+    for name, value in {**SETTINGS, "statement_timeout": "0"}.items():
+        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
     for query in queries.LIST.values():
         connection.execute(b"PREPARE " + query.name + b" AS " + query.text)
 
