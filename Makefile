@@ -31,6 +31,10 @@ bench: $(VENV)/.bench ## Compare the service with its peers, in about 10 minutes
 bench-size: $(VENV)/.bench ## Compare requests/s with 5 million participants to 10 thousand; slow.
 	@$(BIN)/python -m tests.bench.size
 
+.PHONY: bench-lists
+bench-lists: $(VENV)/.bench ## Show the blocks that a page of a list touches, with 5 million participants; slow.
+	@$(BIN)/python -m tests.bench.lists
+
 .PHONY: bench-memory
 bench-memory: $(VENV)/.bench ## Compare the memory after 1 million requests to that after 100 thousand; slow.
 	@$(BIN)/python -m tests.bench.memory

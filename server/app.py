@@ -21,12 +21,16 @@ from server.gateway.application import Gateway
 from server.operations.health import Health
 from server.operations.metrics import Metrics
 from server.operations.telemetry import Telemetry
+from server.participants.changes import Changes
+from server.participants.reading import Reading
 from server.participants.service import Participants
 from server.parts import Parts
+from server.postgres.changes import PostgresChanges
 from server.postgres.database import Database
 from server.postgres.keys import PostgresKeys
 from server.postgres.participants import PostgresParticipants
 from server.postgres.probe import Probe
+from server.postgres.reading import PostgresReading
 from server.rpc import server as rpc
 from server.writes.group_commit import GroupCommit
 
@@ -92,7 +96,9 @@ async def service(
         health = Health(probe.can_write)
         _watch(metrics, database, writer, health)
         interceptor = Interceptor(authenticator, telemetry)
-        servicer = ParticipantServicer(Participants(repository, writer))
+        servicer = ParticipantServicer(
+            Participants(writer), Reading(PostgresReading(database)), Changes(PostgresChanges(database))
+        )
 
         share_ports = settings.workers > 1
         grpc_servers = rpc.grpc_servers(servicer, interceptor, health, reflect=settings.reflection)

@@ -22,7 +22,7 @@ from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
-from server.postgres.queries import Query
+from server.postgres.queries.query import Query
 
 # How long a statement that is cancelled may take to end before its connection is closed instead; in seconds. A frozen
 # Postgres answers neither the statement nor the request to cancel it.

@@ -81,9 +81,6 @@ class RecordingStore:
             await self.released.wait()
         return await self._store.upsert(upserts, insert=insert)
 
-    async def get(self, organization_id: str, participant_id: str) -> Participant | None:
-        return await self._store.get(organization_id, participant_id)
-
 
 class UnreliableStore:
     """A store in which statements meet other transactions at random."""
@@ -102,9 +99,6 @@ class UnreliableStore:
         chosen = [upsert for upsert, take in zip(upserts, taken, strict=True) if take]
         outcomes = iter(await self._store.upsert(chosen, insert=insert) if chosen else [])
         return [next(outcomes) if take else RETRY for take in taken]
-
-    async def get(self, organization_id: str, participant_id: str) -> Participant | None:
-        return await self._store.get(organization_id, participant_id)
 
 
 @asynccontextmanager
