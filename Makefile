@@ -20,7 +20,7 @@ test: $(VENV)/.development ## Install what is needed and run the tests, with a P
 	@$(BIN)/pytest
 
 .PHONY: bench
-bench: $(VENV)/.bench ## Compare the service with its peers, in about 10 minutes; writes tests/bench/results.*.
+bench: $(VENV)/.bench ## Compare the service with its peers, in about 15 minutes; writes tests/bench/results.*.
 	@$(BIN)/python -m tests.bench
 
 .PHONY: bench-size

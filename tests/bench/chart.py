@@ -10,7 +10,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tests.bench.report import Results, postgres_cpu, rate, server_cpu
+from tests.bench.goals import postgres_cpu, rate, server_cpu
+from tests.bench.report import Results
 
 SHADES = {1: "#b7cde4", 32: "#5b8fc7", 128: "#1f4e86"}
 SERVER, POSTGRES, BULK = "#1f4e86", "#e0913a", "#5b8fc7"

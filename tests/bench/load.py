@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Protocol
 
 import uvloop
 
@@ -27,6 +28,7 @@ _CALLERS: dict[str, Callable[[Target, Calls], AbstractAsyncContextManager[None]]
     "grpc": grpc_callers.calling,
     "http": http_callers.calling,
     "batch": batch_callers.calling,
+    "batch_basic": batch_callers.calling_basic,
     "batch_unchanged": batch_callers.calling_unchanged,
 }
 
@@ -49,6 +51,12 @@ class Done:
 
     measurement: Measurement
     next: int
+
+
+class Generator(Protocol):
+    """Whoever plays callers."""
+
+    def run(self, job: Job) -> Done: ...
 
 
 class LoadGenerator:
