@@ -64,7 +64,7 @@ async def _sending(
 ) -> AsyncIterator[None]:
     async with grpc.aio.insecure_channel(target.address, options=OPTIONS) as channel:
         # Without a serializer and a deserializer both are bytes.
-        method = channel.unary_unary(METHOD)
+        method: Any = channel.unary_unary(METHOD)
         tasks = [
             asyncio.create_task(_call(method, target, calls, next_batch, min_item_bytes)) for _ in range(target.callers)
         ]
