@@ -9,7 +9,7 @@ locked = $(PIP) --require-hashes -r <(sed -n '/^\# $(1)$$/,/^$$/p' requirements.
 
 .PHONY: help
 help: ## Show this list.
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: serve
 serve: $(VENV)/.serve ## Install what is needed and run the service, with a Postgres of its own.
@@ -30,6 +30,10 @@ bench-size: $(VENV)/.bench ## Compare requests/s with 5 million participants to 
 .PHONY: bench-memory
 bench-memory: $(VENV)/.bench ## Compare the memory after 1 million requests to that after 100 thousand; slow.
 	@$(BIN)/python -m tests.bench.memory
+
+.PHONY: bench-fairness
+bench-fairness: $(VENV)/.bench ## Compare how long four callers wait alone and beside an organization that floods.
+	@$(BIN)/python -m tests.bench.fairness
 
 .PHONY: lint
 lint: $(VENV)/.development ## Check format, style, types, imports, protos and the Dockerfile.

@@ -79,9 +79,22 @@ async def _call(
         while not calls.stopped:
             request = next_batch()
             started = time.perf_counter()
-            response: bytes = await method(request, metadata=(("x-api-key", target.key),))
-            calls.latencies.append(time.perf_counter() - started)
             # An item that failed is answered by a short status in place of a participant.
-            assert len(response) >= min_item_bytes * target.items
-    except (grpc.aio.AioRpcError, AssertionError) as error:
+            if await _answered(method, target, request) >= min_item_bytes * target.items:
+                calls.latencies.append(time.perf_counter() - started)
+            elif target.may_be_refused:
+                calls.refused += 1
+            else:
+                calls.fail(RuntimeError("an item of a batch was answered by an error"))
+    except grpc.aio.AioRpcError as error:
         calls.fail(RuntimeError(repr(error)))
+
+
+async def _answered(method: Any, target: Target, request: bytes) -> int:
+    """Sends a batch, and returns how many bytes it was answered with; none if it was refused as a whole."""
+    try:
+        return len(await method(request, metadata=(("x-api-key", target.key),)))
+    except grpc.aio.AioRpcError as error:
+        if target.may_be_refused and error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return 0
+        raise

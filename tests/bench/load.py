@@ -47,10 +47,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a job, and the number of the first request that was not sent."""
+    """What came of a job, the number of the first request that was not sent, and how many were refused."""
 
     measurement: Measurement
     next: int
+    refused: int = 0
 
 
 class Generator(Protocol):
@@ -113,7 +114,7 @@ async def _run(job: Job) -> Done:
         latencies, seconds = calls.latencies.copy(), time.perf_counter() - started
         own_cpu, cpu = time.process_time() - own_cpu, cpu_time(job.server_pids, job.postmaster) - cpu
         calls.stopped = True
-    return Done(measurement(latencies, seconds, cpu, own_cpu, job.target.items), next(calls.numbers))
+    return Done(measurement(latencies, seconds, cpu, own_cpu, job.target.items), next(calls.numbers), calls.refused)
 
 
 async def _wait(seconds: float, calls: Calls) -> None:
