@@ -10,6 +10,7 @@ import time
 from tests.conftest import own_directory
 from tests.faults.cases import CASES, Case
 from tests.faults.cluster import Cluster, cluster
+from tests.faults.scenes import NotHere
 from tests.faults.trial import trial
 
 # Of what a broken rule left in a history, so many lines are shown.
@@ -32,13 +33,12 @@ def main() -> int:
 
 
 def _run(running: Cluster, case: Case, number: int) -> bool:
-    if case.workers > 1:
-        for replica in running.replicas:
-            replica.restart(PARTICIPANTS_WORKERS=str(case.workers))
-    verdict = trial(running, case.fault, f"case{number}")
-    if case.workers > 1:
-        for replica in running.replicas:
-            replica.restart()
+    try:
+        with case.scene(running):
+            verdict = trial(running, case.fault, f"case{number}")
+    except NotHere as reason:
+        print(f"skip {case.name:38} {reason}", flush=True)
+        return True
     print(f"{'ok  ' if verdict.is_good else 'FAIL'} {case.name:38} {verdict}", flush=True)
     for line in verdict.violations[:SHOWN]:
         print(f"     {line}", flush=True)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import psycopg
 
 from server.postgres import administration
-from tests.faults.cluster import Cluster, Replica
+from tests.faults.cluster import Cluster
 from tests.faults.proxy import Mode
+from tests.faults.scenes import (
+    ROLE,
+    Scene,
+    as_it_is,
+    behind_pgbouncer,
+    on_small_disk,
+    small_disk,
+    with_password,
+    with_workers,
+    write_password,
+)
 from tests.faults.trial import Fault
 from tests.support.clients import GrpcClient
 from tests.support.process import eventually
@@ -24,11 +34,11 @@ REVOCATION_TIMEOUT = 10.0
 
 @dataclass(frozen=True)
 class Case:
-    """A fault by its name. `workers` is how many processes each replica has meanwhile."""
+    """A fault by its name, and the scene it needs, which raises NotHere where that cannot be had."""
 
     name: str
     fault: Fault
-    workers: int = 1
+    scene: Scene = as_it_is
 
 
 def kill_replica(cluster: Cluster) -> None:
@@ -42,7 +52,9 @@ def kill_worker(cluster: Cluster) -> None:
     replica = cluster.replicas[0]
     replica.kill_worker()
     time.sleep(1)
-    _start_if_dead(replica)
+    if replica.has_ended():
+        replica.kill()
+        replica.start()
 
 
 def kill_supervisor(cluster: Cluster) -> None:
@@ -59,20 +71,14 @@ def kill_postmaster(cluster: Cluster) -> None:
     cluster.postgres.start()
 
 
-def suspend_postgres(cluster: Cluster, seconds: float = 20.0) -> None:
-    cluster.postgres.suspend()
-    time.sleep(seconds)
-    cluster.postgres.resume()
+def freeze_postgres(cluster: Cluster) -> None:
+    with cluster.postgres.frozen():
+        time.sleep(20)
 
 
 def make_read_only(cluster: Cluster) -> None:
-    with cluster.admin() as connection:
-        connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-        connection.execute("SELECT pg_reload_conf()")
+    with cluster.postgres.read_only():
         time.sleep(A_WHILE)
-        connection.execute("SET default_transaction_read_only = off")
-        connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
-        connection.execute("SELECT pg_reload_conf()")
 
 
 def lock_table(cluster: Cluster) -> None:
@@ -92,11 +98,7 @@ def exhaust_connections(cluster: Cluster) -> None:
                 connection = stack.enter_context(cluster.admin())
                 others.append(connection.info.backend_pid)
             except psycopg.OperationalError:
-                admin.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND pid <> ALL (%s)",
-                    (others,),
-                )
+                _terminate_others(admin, others)
 
 
 def through_proxy(mode: Mode, seconds: float = A_WHILE) -> Fault:
@@ -106,6 +108,34 @@ def through_proxy(mode: Mode, seconds: float = A_WHILE) -> Fault:
         cluster.set_proxies(Mode.PASS)
 
     return fault
+
+
+def cut_connections(cluster: Cluster) -> None:
+    """Ends every connection of others than ours, again and again."""
+    with cluster.admin() as connection:
+        ends = time.monotonic() + A_WHILE
+        while time.monotonic() < ends:
+            _terminate_others(connection)
+            time.sleep(0.1)
+
+
+def rotate_password(cluster: Cluster) -> None:
+    """The role's password changes, then the file that the replicas read it from, and old connections end."""
+    with cluster.admin() as connection:
+        connection.execute(f"ALTER ROLE {ROLE} PASSWORD 'second'".encode())
+        _terminate_others(connection)
+        time.sleep(1)
+        write_password(cluster, "second")
+
+
+def fill_disk(cluster: Cluster) -> None:
+    ballast = small_disk(cluster) / "ballast"
+    with ballast.open("wb") as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 16))
+            file.flush()
+    time.sleep(A_WHILE)
+    ballast.unlink()
 
 
 def revoke_key_meanwhile(cluster: Cluster) -> None:
@@ -134,19 +164,21 @@ def _clients(cluster: Cluster, key: str) -> Iterator[list[GrpcClient]]:
         yield clients
 
 
-def _start_if_dead(replica: Replica) -> None:
-    if replica.is_dead():
-        replica.service.signal(signal.SIGKILL)
-        replica.start()
+def _terminate_others(connection: psycopg.Connection, but: Sequence[int] = ()) -> None:
+    connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND pid <> ALL (%s)",
+        (list(but),),
+    )
 
 
 CASES = [
     Case("SIGKILL of a replica", kill_replica),
-    Case("SIGKILL of a worker", kill_worker, workers=2),
-    Case("SIGKILL of a supervisor", kill_supervisor, workers=2),
+    Case("SIGKILL of a worker", kill_worker, with_workers),
+    Case("SIGKILL of a supervisor", kill_supervisor, with_workers),
     Case("SIGKILL of a backend of Postgres", kill_backend),
     Case("SIGKILL of the postmaster", kill_postmaster),
-    Case("SIGSTOP of Postgres for 20 s", suspend_postgres),
+    Case("SIGSTOP of Postgres for 20 s", freeze_postgres),
     Case("Postgres read-only and back", make_read_only),
     Case("LOCK TABLE for 5 s", lock_table),
     Case("connections exhausted by others", exhaust_connections),
@@ -155,5 +187,8 @@ CASES = [
     Case("connections to Postgres reset", through_proxy(Mode.RESET)),
     Case("packets to Postgres vanish for 8 s", through_proxy(Mode.BLACKHOLE, 8.0)),
     Case("answers lost, some after a commit", through_proxy(Mode.LOSE_ANSWERS)),
+    Case("a password rotated", rotate_password, with_password),
+    Case("connections cut behind PgBouncer", cut_connections, behind_pgbouncer),
+    Case("disk full", fill_disk, on_small_disk),
     Case("a key revoked while Postgres is away", revoke_key_meanwhile),
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -25,10 +26,10 @@ REPLICAS = 2
 class Replica:
     """A service that is started anew on the same ports, as by an orchestrator."""
 
-    def __init__(self, conninfo: str, **variables: str) -> None:
+    def __init__(self, conninfo: str) -> None:
         self._addresses = [f"127.0.0.1:{_free_port()}" for _ in range(2)]
         self.conninfo = conninfo
-        self._variables = variables
+        self._variables: dict[str, str] = {}
         self.start()
 
     @property
@@ -41,39 +42,41 @@ class Replica:
 
     def start(self) -> None:
         grpc_address, http_address = self._addresses
-        self.service = Service(
-            environment(
-                DATABASE_URL=self.conninfo,
-                PARTICIPANTS_GRPC_ADDRESS=grpc_address,
-                PARTICIPANTS_HTTP_ADDRESS=http_address,
-                **self._variables,
-            )
-        )
+        settings = {
+            "DATABASE_URL": self.conninfo,
+            "PARTICIPANTS_GRPC_ADDRESS": grpc_address,
+            "PARTICIPANTS_HTTP_ADDRESS": http_address,
+            **self._variables,
+        }
+        self.service = Service(environment(**settings))
 
     def restart(self, **variables: str) -> None:
-        """Stops it, and starts it with these variables in place of its own."""
+        """Stops it, and starts it with these variables besides its own."""
         self.stop()
         self._variables = variables
         self.start()
 
     def kill(self) -> None:
-        """Kills all its processes at once."""
-        os.killpg(self.service.pid, signal.SIGKILL)
+        """Kills all of its processes at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.service.pid, signal.SIGKILL)
         self.service.kill()
 
     def kill_supervisor(self) -> None:
-        """Kills the process that others know, and waits until its workers have followed it."""
+        """Kills the process that others know; its workers are to follow it."""
         workers = self._workers()
         self.service.signal(signal.SIGKILL)
-        _, alive = psutil.wait_procs(workers, timeout=20)
-        assert not alive, "the workers outlive their supervisor"
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        for worker in alive:
+            worker.kill()
         self.service.kill()
+        assert not alive, "the workers outlive their supervisor"
 
     def kill_worker(self) -> None:
         self._workers()[0].kill()
 
-    def is_dead(self) -> bool:
-        return not psutil.pid_exists(self.service.pid) or psutil.Process(self.service.pid).status() == "zombie"
+    def has_ended(self) -> bool:
+        return self.service.has_ended
 
     def stop(self) -> None:
         self.service.stop()
@@ -83,18 +86,28 @@ class Replica:
         return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
+@dataclass(frozen=True)
 class Cluster:
     """What a fault can be done to."""
 
-    def __init__(self, postgres: OwnPostgres, proxies: list[Proxy], replicas: list[Replica], tenant: Tenant) -> None:
-        self.postgres = postgres
-        self.proxies = proxies
-        self.replicas = replicas
-        self.tenant = tenant
+    directory: Path
+    postgres: OwnPostgres
+    proxies: Sequence[Proxy]
+    replicas: Sequence[Replica]
+    tenant: Tenant
 
     def set_proxies(self, mode: Mode) -> None:
         for proxy in self.proxies:
             proxy.set(mode)
+
+    @contextmanager
+    def restarted(self, **variables: str) -> Iterator[None]:
+        """Runs the replicas with these variables besides their own."""
+        for replica in self.replicas:
+            replica.restart(**variables)
+        yield
+        for replica in self.replicas:
+            replica.restart()
 
     def admin(self) -> psycopg.Connection:
         """Connects to Postgres past the proxies, in autocommit."""
@@ -128,7 +141,7 @@ def cluster(directory: Path, seed: int) -> Iterator[Cluster]:
             stack.callback(replica.stop)
             proxies.append(proxy)
             replicas.append(replica)
-        yield Cluster(postgres, proxies, replicas, tenant)
+        yield Cluster(directory, postgres, proxies, replicas, tenant)
 
 
 def _free_port() -> int:

@@ -98,8 +98,8 @@ class Proxy:
         self._server.close()
         for connection in list(self._open):
             connection.close()
-        while self._open:
-            await asyncio.sleep(0.01)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
 
 
 class _Connection:

@@ -1,4 +1,4 @@
-"""One fault under load: callers write through both replicas, the fault comes and goes, and their histories are judged."""
+"""One fault under load: callers write through both replicas, and their histories are judged once it is over."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Verdict:
         return not (self.lost or self.blamed or self.late or self.violations) and self.recovery < RECOVERY_TIMEOUT
 
     def __str__(self) -> str:
-        others = ", ".join(f"{count:,} {code}" for code, count in sorted(self.codes.items()) if code != "OK")
+        others = [f"{count:,} {code}" for code, count in sorted(self.codes.items()) if code != "OK"]
         return (
-            f"{self.codes['OK']:,} acknowledged, {self.lost} lost; {self.blamed} INTERNAL or UNKNOWN; {self.late} late; "
-            f"serves again after {self.recovery:.1f} s" + (f" ({others})" if others else "")
+            f"{self.codes['OK']:,} acknowledged, {self.lost} lost; {self.blamed} INTERNAL or UNKNOWN; "
+            f"{self.late} late; serves again after {self.recovery:.1f} s ({', '.join(others) or 'no error'})"
         )
 
 
