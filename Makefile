@@ -9,7 +9,7 @@ locked = $(PIP) --require-hashes -r <(sed -n '/^\# $(1)$$/,/^$$/p' requirements.
 
 .PHONY: help
 help: ## Show this list.
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: serve
 serve: $(VENV)/.serve ## Install what is needed and run the service, with a Postgres of its own.
@@ -24,7 +24,7 @@ test-postgres: $(VENV)/.development ## Run the tests on Postgres 14 to 18, which
 	@$(BIN)/python -m tests.postgres_matrix $(VERSIONS)
 
 .PHONY: bench
-bench: $(VENV)/.bench ## Compare the service with its peers, in about 10 minutes; writes tests/bench/results.*.
+bench: $(VENV)/.bench ## Compare the service with its peers, in about 15 minutes; writes tests/bench/results.*.
 	@$(BIN)/python -m tests.bench
 
 .PHONY: bench-size
@@ -38,6 +38,10 @@ bench-lists: $(VENV)/.bench ## Show the blocks that a page of a list touches, wi
 .PHONY: bench-memory
 bench-memory: $(VENV)/.bench ## Compare the memory after 1 million requests to that after 100 thousand; slow.
 	@$(BIN)/python -m tests.bench.memory
+
+.PHONY: bench-fairness
+bench-fairness: $(VENV)/.bench ## Compare how long four callers wait alone and beside an organization that floods.
+	@$(BIN)/python -m tests.bench.fairness
 
 .PHONY: lint
 lint: $(VENV)/.development ## Check format, style, types, imports, protos and the Dockerfile.
