@@ -16,6 +16,7 @@ class Code(Enum):
     PERMISSION_DENIED = (7, 403, "forbidden")
     NOT_FOUND = (5, 404, "not_found")
     ALREADY_EXISTS = (6, 409, "already_exists")
+    FAILED_PRECONDITION = (9, 409, "failed_precondition")
     ABORTED = (10, 409, "conflict")
     RESOURCE_EXHAUSTED = (8, 429, "too_many_requests")
     UNAVAILABLE = (14, 503, "unavailable")

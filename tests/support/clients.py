@@ -298,8 +298,8 @@ class HttpClient:
         body = response.json()
         if response.is_success:
             return Reply("OK", body, "CREATED" if response.status_code == 201 else "EXISTED")
-        code = next(code for code in Code if code.http_status == response.status_code)
-        assert body["code"] == code.http_code
+        code = next(code for code in Code if code.http_code == body["code"])
+        assert response.status_code == code.http_status
         violations = [(entry["field"], entry["reason"]) for entry in body.get("details", {}).get("fields", [])]
         retry_after = response.headers.get("retry-after")
         return Reply(
