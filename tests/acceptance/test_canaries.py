@@ -74,13 +74,24 @@ def test_the_canaries_are_kept_and_told_to_their_owner(client: Client, running: 
 def test_nothing_of_it_is_told_to_another_organization(client: Client, running: Deployment) -> None:
     participant_id = client.create(CANARIES).participant["id"]
     key = running.stranger.key
+    external_id = CANARIES["external_id"]
     answers = [
         client.get(participant_id, key),
+        client.lookup(external_id, key),
+        client.update(participant_id, {"display_name": "x"}, key),
+        client.set_status(participant_id, "CLOSED", key=key),
+        client.enroll(participant_id, running.stranger.program_id, key),
+        client.unenroll(participant_id, running.stranger.program_id, key),
+        client.delete(participant_id, key=key),
+        client.list({"page_token": client.list({"page_size": 1}).next_page_token}, key),
+        client.list({"email": CANARIES["email"]}, key),
+        client.list({"external_id_prefix": external_id}, key),
         client.create({"external_id": participant_id, "program_id": running.tenant.program_id}, key),
         client.create_batch([{"external_id": participant_id}, {"external_id": "x", "program_id": participant_id}], key),
         client.create({"external_id": participant_id}, running.tenant.key[:-1]),
     ]
-    assert answers[0].code == "NOT_FOUND"
+    assert [answer.code for answer in answers[:7]] == ["NOT_FOUND"] * 7
+    assert not [answer.participants for answer in answers if answer.participants]
     assert_nothing_got_out(running, *answers)
 
 
@@ -103,7 +114,21 @@ def test_a_request_that_is_refused(client: Client, running: Deployment, wrong: d
     request = {**CANARIES, **wrong}
     assert client.create(request).code in {"INVALID_ARGUMENT", "NOT_FOUND"}
     assert client.create_batch([request]).items[0].code in {"INVALID_ARGUMENT", "NOT_FOUND"}
-    assert client.get(SECRET).code in {"INVALID_ARGUMENT", "NOT_FOUND"}
+    participant_id = client.create(CANARIES).participant["id"]
+    refused = [
+        client.get(SECRET),
+        client.lookup(LONG),
+        client.list({"email": LONG}),
+        client.list({"page_token": SECRET}),
+        client.list({"order_by": SECRET}),
+        client.update(SECRET, CANARIES),
+        client.update(participant_id, {"email": f"{SECRET} at example.com"}),
+        client.update(participant_id, {"add_tags": [SECRET], "remove_tags": [SECRET]}),
+        client.update(participant_id, {**CANARIES, "etag": SECRET}),
+        client.delete(participant_id, etag=SECRET),
+        client.enroll(participant_id, SECRET),
+    ]
+    assert not [reply.code for reply in refused if reply.code not in {"INVALID_ARGUMENT", "NOT_FOUND", "ABORTED"}]
     assert_nothing_got_out(running)
 
 
@@ -196,9 +221,14 @@ def disconnect(admin: psycopg.Connection[Any]) -> None:
 def test_a_database_that_fails(
     client: Client, running: Deployment, fault: Callable[[psycopg.Connection[Any]], AbstractContextManager[None]]
 ) -> None:
+    participant_id = client.create(CANARIES).participant["id"]
     with psycopg.connect(running.conninfo, autocommit=True) as admin, fault(admin):
         changed = {**CANARIES, "external_id": f"another-{uuid4()}-{SECRET}"}
-        replies = [client.create(changed), *client.create_batch([changed]).items]
+        replies = [
+            client.create(changed),
+            *client.create_batch([changed]).items,
+            client.update(participant_id, {"display_name": f"Display {SECRET} anew"}),
+        ]
         assert not [reply.code for reply in replies if reply.code == "OK"]
         answer = client.get(str(uuid4()), running.stranger.key)
     assert_nothing_got_out(running, answer, [reply.message for reply in replies])

@@ -12,7 +12,7 @@ from server.errors import Unavailable
 from server.postgres import prepared as prepared_module
 from server.postgres.errors import translated_errors
 from server.postgres.prepared import PreparedConnection
-from server.postgres.queries import Query
+from server.postgres.queries.query import Query
 
 SLEEP = Query(b"sleep", b"SELECT pg_sleep($1::float)")
 ECHO = Query(b"echo", b"SELECT $1::text, $2::int, ARRAY[$1::text]")
