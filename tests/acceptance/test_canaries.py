@@ -1,12 +1,13 @@
 """Personal data and keys go to the database and to their own organization, and nowhere else, whatever fails.
 
-Values that occur nowhere else are sent through every way to fail, and looked for in what the service printed, counted
-and answered to another organization.
+Values that occur nowhere else are sent through every way to fail, and looked for in what the service printed, counted,
+traced and answered to another organization.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from uuid import uuid4
@@ -16,11 +17,28 @@ import httpx
 import psycopg
 import pytest
 from google.protobuf import json_format
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from participants.v1 import participant_service_pb2 as messages
 
 from tests.conftest import Deployment, deployed
 from tests.support.clients import Client, GrpcClient, HttpClient, Reply
 from tests.support.process import eventually
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Keeps the spans that it is sent, as text."""
+
+    port = 0
+
+    def __init__(self) -> None:
+        self.spans: list[str] = []
+
+    def Export(self, request: Any, context: object) -> trace_service_pb2.ExportTraceServiceResponse:  # noqa: N802
+        self.spans += [
+            str(span) for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans
+        ]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
 
 SECRET = uuid4().hex
 CANARIES: dict[str, Any] = {
@@ -37,8 +55,25 @@ LONG = SECRET * 200
 
 
 @pytest.fixture(scope="module")
-def running(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Deployment]:
-    with new_database() as conninfo, deployed(conninfo) as made:
+def collector() -> Iterator[Collector]:
+    """Where the spans of all calls go. Its port is told by `port`."""
+    server = grpc.server(ThreadPoolExecutor(2))
+    made = Collector()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(made, server)  # type: ignore[no-untyped-call]  # generated
+    made.port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield made
+    server.stop(None).wait()
+
+
+@pytest.fixture(scope="module")
+def running(new_database: Callable[[], AbstractContextManager[str]], collector: Collector) -> Iterator[Deployment]:
+    traces = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}",
+        "OTEL_TRACES_SAMPLER": "always_on",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+    }
+    with new_database() as conninfo, deployed(conninfo, **traces) as made:
         yield made
 
 
@@ -251,3 +286,15 @@ def test_a_deadline_that_passes_and_a_caller_that_leaves(running: Deployment) ->
         leaving.cancel()
     client.close()
     assert_nothing_got_out(running)
+
+
+def test_no_span_of_all_these_calls_has_any_of_it(running: Deployment, collector: Collector) -> None:
+    before = len(collector.spans)
+    client = HttpClient(running.service.http_url, running.tenant.key)
+    assert client.create({**CANARIES, "email": SECRET}).code == "INVALID_ARGUMENT"
+    client.close()
+    eventually(lambda: len(collector.spans) > before)
+    spans = "\n".join(collector.spans)
+    assert "INVALID_ARGUMENT" in spans
+    assert SECRET not in spans.lower()
+    assert running.tenant.key[3:] not in spans
