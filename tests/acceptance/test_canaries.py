@@ -1,12 +1,13 @@
 """Personal data and keys go to the database and to their own organization, and nowhere else, whatever fails.
 
-Values that occur nowhere else are sent through every way to fail, and looked for in what the service printed, counted
-and answered to another organization.
+Values that occur nowhere else are sent through every way to fail, and looked for in what the service printed, counted,
+traced and answered to another organization.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from uuid import uuid4
@@ -16,11 +17,28 @@ import httpx
 import psycopg
 import pytest
 from google.protobuf import json_format
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from participants.v1 import participant_service_pb2 as messages
 
 from tests.conftest import Deployment, deployed
 from tests.support.clients import Client, GrpcClient, HttpClient, Reply
 from tests.support.process import eventually
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Keeps the spans that it is sent, as text."""
+
+    port = 0
+
+    def __init__(self) -> None:
+        self.spans: list[str] = []
+
+    def Export(self, request: Any, context: object) -> trace_service_pb2.ExportTraceServiceResponse:  # noqa: N802
+        self.spans += [
+            str(span) for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans
+        ]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
 
 SECRET = uuid4().hex
 CANARIES: dict[str, Any] = {
@@ -37,8 +55,25 @@ LONG = SECRET * 200
 
 
 @pytest.fixture(scope="module")
-def running(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Deployment]:
-    with new_database() as conninfo, deployed(conninfo) as made:
+def collector() -> Iterator[Collector]:
+    """Where the spans of all calls go. Its port is told by `port`."""
+    server = grpc.server(ThreadPoolExecutor(2))
+    made = Collector()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(made, server)  # type: ignore[no-untyped-call]  # generated
+    made.port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield made
+    server.stop(None).wait()
+
+
+@pytest.fixture(scope="module")
+def running(new_database: Callable[[], AbstractContextManager[str]], collector: Collector) -> Iterator[Deployment]:
+    traces = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}",
+        "OTEL_TRACES_SAMPLER": "always_on",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+    }
+    with new_database() as conninfo, deployed(conninfo, **traces) as made:
         yield made
 
 
@@ -74,13 +109,24 @@ def test_the_canaries_are_kept_and_told_to_their_owner(client: Client, running: 
 def test_nothing_of_it_is_told_to_another_organization(client: Client, running: Deployment) -> None:
     participant_id = client.create(CANARIES).participant["id"]
     key = running.stranger.key
+    external_id = CANARIES["external_id"]
     answers = [
         client.get(participant_id, key),
+        client.lookup(external_id, key),
+        client.update(participant_id, {"display_name": "x"}, key),
+        client.set_status(participant_id, "CLOSED", key=key),
+        client.enroll(participant_id, running.stranger.program_id, key),
+        client.unenroll(participant_id, running.stranger.program_id, key),
+        client.delete(participant_id, key=key),
+        client.list({"page_token": client.list({"page_size": 1}).next_page_token}, key),
+        client.list({"email": CANARIES["email"]}, key),
+        client.list({"external_id_prefix": external_id}, key),
         client.create({"external_id": participant_id, "program_id": running.tenant.program_id}, key),
         client.create_batch([{"external_id": participant_id}, {"external_id": "x", "program_id": participant_id}], key),
         client.create({"external_id": participant_id}, running.tenant.key[:-1]),
     ]
-    assert answers[0].code == "NOT_FOUND"
+    assert [answer.code for answer in answers[:7]] == ["NOT_FOUND"] * 7
+    assert not [answer.participants for answer in answers if answer.participants]
     assert_nothing_got_out(running, *answers)
 
 
@@ -103,7 +149,21 @@ def test_a_request_that_is_refused(client: Client, running: Deployment, wrong: d
     request = {**CANARIES, **wrong}
     assert client.create(request).code in {"INVALID_ARGUMENT", "NOT_FOUND"}
     assert client.create_batch([request]).items[0].code in {"INVALID_ARGUMENT", "NOT_FOUND"}
-    assert client.get(SECRET).code in {"INVALID_ARGUMENT", "NOT_FOUND"}
+    participant_id = client.create(CANARIES).participant["id"]
+    refused = [
+        client.get(SECRET),
+        client.lookup(LONG),
+        client.list({"email": LONG}),
+        client.list({"page_token": SECRET}),
+        client.list({"order_by": SECRET}),
+        client.update(SECRET, CANARIES),
+        client.update(participant_id, {"email": f"{SECRET} at example.com"}),
+        client.update(participant_id, {"add_tags": [SECRET], "remove_tags": [SECRET]}),
+        client.update(participant_id, {**CANARIES, "etag": SECRET}),
+        client.delete(participant_id, etag=SECRET),
+        client.enroll(participant_id, SECRET),
+    ]
+    assert not [reply.code for reply in refused if reply.code not in {"INVALID_ARGUMENT", "NOT_FOUND", "ABORTED"}]
     assert_nothing_got_out(running)
 
 
@@ -196,9 +256,14 @@ def disconnect(admin: psycopg.Connection[Any]) -> None:
 def test_a_database_that_fails(
     client: Client, running: Deployment, fault: Callable[[psycopg.Connection[Any]], AbstractContextManager[None]]
 ) -> None:
+    participant_id = client.create(CANARIES).participant["id"]
     with psycopg.connect(running.conninfo, autocommit=True) as admin, fault(admin):
         changed = {**CANARIES, "external_id": f"another-{uuid4()}-{SECRET}"}
-        replies = [client.create(changed), *client.create_batch([changed]).items]
+        replies = [
+            client.create(changed),
+            *client.create_batch([changed]).items,
+            client.update(participant_id, {"display_name": f"Display {SECRET} anew"}),
+        ]
         assert not [reply.code for reply in replies if reply.code == "OK"]
         answer = client.get(str(uuid4()), running.stranger.key)
     assert_nothing_got_out(running, answer, [reply.message for reply in replies])
@@ -221,3 +286,15 @@ def test_a_deadline_that_passes_and_a_caller_that_leaves(running: Deployment) ->
         leaving.cancel()
     client.close()
     assert_nothing_got_out(running)
+
+
+def test_no_span_of_all_these_calls_has_any_of_it(running: Deployment, collector: Collector) -> None:
+    before = len(collector.spans)
+    client = HttpClient(running.service.http_url, running.tenant.key)
+    assert client.create({**CANARIES, "email": SECRET}).code == "INVALID_ARGUMENT"
+    client.close()
+    eventually(lambda: len(collector.spans) > before)
+    spans = "\n".join(collector.spans)
+    assert "INVALID_ARGUMENT" in spans
+    assert SECRET not in spans.lower()
+    assert running.tenant.key[3:] not in spans

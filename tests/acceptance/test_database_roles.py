@@ -70,12 +70,16 @@ def test_the_serving_role_serves_and_can_do_nothing_else(empty: str) -> None:
             client.close()
     finally:
         assert service.stop() == 0
+    assert '"last_used_at": null' not in succeeds(empty, "keys list --json")
     for statement in (
         "DROP TABLE participants",
         "ALTER TABLE participants ADD COLUMN salary integer",
         "TRUNCATE participants",
         "CREATE TABLE mine ()",
         "INSERT INTO api_keys SELECT * FROM api_keys",
+        "UPDATE api_keys SET revoked_at = NULL",
+        "SELECT * FROM audit_log",
+        "DELETE FROM audit_log",
         "DELETE FROM organizations",
         "UPDATE alembic_version SET version_num = ''",
         "SELECT * FROM salaries",
