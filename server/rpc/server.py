@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2_grpc
 
 from server.api.buffers import Buffers
 from server.api.call import Interceptor
@@ -19,6 +18,7 @@ from server.operations.health import Health
 from server.rpc.calls import Calls
 from server.rpc.handlers import READ_BYTES, service_handlers
 from server.rpc.health import HealthService
+from server.rpc.reflection import reflection_handlers
 from server.sockets import bound
 
 # A grpcio server takes calls in one by one: it asks for the next when the event loop has come round with the last. So
@@ -69,19 +69,16 @@ def grpc_servers(
     reflect: bool,
 ) -> Sequence[grpc.aio.Server]:
     """Returns the servers that serve as one; they listen nowhere yet."""
-    handlers = service_handlers(SERVICE, servicer, interceptor, buffers, calls)
-    return [_server(handlers, health, reflect=reflect) for _ in range(SERVERS)]
-
-
-def _server(handlers: grpc.GenericRpcHandler, health: Health, *, reflect: bool) -> grpc.aio.Server:
-    server = grpc.aio.server(options=OPTIONS)
-    server.add_generic_rpc_handlers((handlers,))
-    health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
+    handlers = [service_handlers(SERVICE, servicer, interceptor, buffers, calls)]
     if reflect:
-        reflection.enable_server_reflection(
-            (SERVICE.full_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
-            server,
-        )
+        handlers += reflection_handlers()
+    return [_server(handlers, health) for _ in range(SERVERS)]
+
+
+def _server(handlers: Sequence[grpc.GenericRpcHandler], health: Health) -> grpc.aio.Server:
+    server = grpc.aio.server(options=OPTIONS)
+    server.add_generic_rpc_handlers(handlers)
+    health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
     return server
 
 
