@@ -18,7 +18,7 @@ from server.postgres.migrations import migrate
 from tests.conftest import Tenant, new_tenant
 from tests.faults.proxy import Mode, Proxy
 from tests.support.own_postgres import OwnPostgres
-from tests.support.process import Service, environment
+from tests.support.process import COMMAND, Service, environment
 
 REPLICAS = 2
 
@@ -40,7 +40,7 @@ class Replica:
     def http_url(self) -> str:
         return f"http://{self._addresses[1]}"
 
-    def start(self) -> None:
+    def start(self, command: Sequence[str | Path] = (COMMAND,)) -> None:
         grpc_address, http_address = self._addresses
         settings = {
             "DATABASE_URL": self.conninfo,
@@ -48,7 +48,7 @@ class Replica:
             "PARTICIPANTS_HTTP_ADDRESS": http_address,
             **self._variables,
         }
-        self.service = Service(environment(**settings))
+        self.service = Service(environment(**settings), command)
 
     def restart(self, **variables: str) -> None:
         """Stops it, and starts it with these variables besides its own."""
