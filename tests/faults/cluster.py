@@ -26,10 +26,10 @@ REPLICAS = 2
 class Replica:
     """A service that is started anew on the same ports, as by an orchestrator."""
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, **variables: str) -> None:
         self._addresses = [f"127.0.0.1:{_free_port()}" for _ in range(2)]
         self.conninfo = conninfo
-        self._variables: dict[str, str] = {}
+        self._variables = variables
         self.start()
 
     @property
@@ -51,7 +51,7 @@ class Replica:
         self.service = Service(environment(**settings), command)
 
     def restart(self, **variables: str) -> None:
-        """Stops it, and starts it with these variables besides its own."""
+        """Stops it, and starts it with these variables."""
         self.stop()
         self._variables = variables
         self.start()
