@@ -23,6 +23,14 @@ test: $(VENV)/.development ## Install what is needed and run the tests, with a P
 test-postgres: $(VENV)/.development ## Run the tests on Postgres 14 to 18, which npm has; VERSIONS=14 for one.
 	@$(BIN)/python -m tests.postgres_matrix $(VERSIONS)
 
+.PHONY: faults
+faults: $(VENV)/.development ## Do every fault to two replicas under load, in about 5 minutes: none may lose a write.
+	@$(BIN)/python -m tests.faults
+
+.PHONY: rolling
+rolling: $(VENV)/.bench ## Restart two replicas under load again and again: no call may fail; slow.
+	@$(BIN)/python -m tests.rolling
+
 .PHONY: bench
 bench: $(VENV)/.bench ## Compare the service with its peers, in about 15 minutes; writes tests/bench/results.*.
 	@$(BIN)/python -m tests.bench

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from server.postgres import administration
 from tests.faults.cluster import Cluster
@@ -129,13 +130,22 @@ def rotate_password(cluster: Cluster) -> None:
 
 
 def fill_disk(cluster: Cluster) -> None:
+    """Takes all room on the disk, and then what Postgres has already taken of it."""
     ballast = small_disk(cluster) / "ballast"
     with ballast.open("wb") as file, suppress(OSError):
         while True:
-            file.write(bytes(1 << 16))
+            file.write(bytes(1 << 12))
             file.flush()
-    time.sleep(A_WHILE)
-    ballast.unlink()
+    with cluster.admin() as connection:
+        with suppress(psycopg.errors.DiskFull):
+            while True:
+                connection.execute(
+                    "INSERT INTO participants (organization_id, participant_id, external_id, status, attributes, tags) "
+                    "VALUES (%s, gen_random_uuid(), 'ballast-' || gen_random_uuid(), 'ACTIVE', %s, '{}')",
+                    (cluster.tenant.organization_id, Jsonb({"ballast": "0" * 1000})),
+                )
+        time.sleep(A_WHILE)
+        ballast.unlink()
 
 
 def revoke_key_meanwhile(cluster: Cluster) -> None:

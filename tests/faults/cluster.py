@@ -18,7 +18,7 @@ from server.postgres.migrations import migrate
 from tests.conftest import Tenant, new_tenant
 from tests.faults.proxy import Mode, Proxy
 from tests.support.own_postgres import OwnPostgres
-from tests.support.process import Service, environment
+from tests.support.process import COMMAND, Service, environment
 
 REPLICAS = 2
 
@@ -26,10 +26,10 @@ REPLICAS = 2
 class Replica:
     """A service that is started anew on the same ports, as by an orchestrator."""
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, **variables: str) -> None:
         self._addresses = [f"127.0.0.1:{_free_port()}" for _ in range(2)]
         self.conninfo = conninfo
-        self._variables: dict[str, str] = {}
+        self._variables = variables
         self.start()
 
     @property
@@ -40,7 +40,7 @@ class Replica:
     def http_url(self) -> str:
         return f"http://{self._addresses[1]}"
 
-    def start(self) -> None:
+    def start(self, command: Sequence[str | Path] = (COMMAND,)) -> None:
         grpc_address, http_address = self._addresses
         settings = {
             "DATABASE_URL": self.conninfo,
@@ -48,10 +48,10 @@ class Replica:
             "PARTICIPANTS_HTTP_ADDRESS": http_address,
             **self._variables,
         }
-        self.service = Service(environment(**settings))
+        self.service = Service(environment(**settings), command)
 
     def restart(self, **variables: str) -> None:
-        """Stops it, and starts it with these variables besides its own."""
+        """Stops it, and starts it with these variables."""
         self.stop()
         self._variables = variables
         self.start()
