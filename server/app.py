@@ -17,6 +17,7 @@ from server.auth.authenticator import Authenticator
 from server.config import Address, Conninfo, Settings
 from server.gateway import server as http
 from server.gateway.application import Gateway
+from server.gateway.operations import Operations
 from server.operations.health import Health
 from server.operations.metrics import Metrics
 from server.participants.service import Participants
@@ -92,9 +93,10 @@ async def service(
         grpc_address = rpc.listen(grpc_servers, settings.grpc_address, share_port=share_ports)
         http_address = None
         if settings.http_address is not None:
-            gateway = Gateway(SERVICE, servicer, interceptor, health, metrics)
+            public = Operations(health, metrics)
+            gateway = Gateway(public, SERVICE, servicer, interceptor)
             http_address, running = await stack.enter_async_context(
-                http.serving(gateway, settings.http_address, share_port=share_ports)
+                http.serving(gateway, settings.http_address, "PARTICIPANTS_HTTP_ADDRESS", share_port=share_ports)
             )
             parts.watch("the HTTP server", running)
         await stack.enter_async_context(_background(parts, "the refresh of API keys", authenticator.refresh_forever()))

@@ -43,6 +43,9 @@ class Call:
 
 
 Method = Callable[[Any, Call], Awaitable[Message]]
+# Reads and decodes the request of a caller who is known now: given the organization's id and the deadline on the event
+# loop's clock. Raises ServiceError.
+Receive = Callable[[str, float], Awaitable[Message]]
 
 
 def request_id_from(metadata: Mapping[str, str | bytes]) -> str:
@@ -78,17 +81,17 @@ class Interceptor:
         self,
         name: str,
         method: Method,
-        decode: Callable[[], Message],
+        receive: Receive,
         metadata: Mapping[str, str | bytes],
         *,
         request_id: str | None = None,
         time_left: float | None,
     ) -> Message:
-        """Authenticates, then decodes the request, then calls the method.
+        """Authenticates, then receives the request, then calls the method.
 
         `metadata` has lower-case names; `request_id` is the one the answer has, None for one that only a failure has;
-        `time_left` is what is left of the caller's deadline, in seconds. Nothing of a request is decoded before its
-        caller is known. The deadline is kept where a call waits, and not here: a timer around every call would cost
+        `time_left` is what is left of the caller's deadline, in seconds. Nothing of a request is read before its caller
+        is known. The deadline is kept where a call waits, and not here: a timer around every call would cost
         more than the rest of this method.
         """
         started = time.perf_counter()
@@ -96,7 +99,9 @@ class Interceptor:
         deadline = self._loop.time() + min(DEFAULT_TIMEOUT if time_left is None else time_left, MAX_TIMEOUT)
         try:
             organization_id = await self._authenticator.authenticate(presented_key(metadata), deadline)
-            response = await method(decode(), Call(organization_id, deadline, metadata, request_id))
+            response = await method(
+                await receive(organization_id, deadline), Call(organization_id, deadline, metadata, request_id)
+            )
         except Internal:
             # It has been logged where it was found.
             raise Internal(request_id or request_id_from(metadata)) from None

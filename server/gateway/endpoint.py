@@ -3,52 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from participants.v1.participant_service_pb2 import CreateParticipantResponse
 
+from server.api.buffers import Buffers
 from server.api.call import Interceptor, Method
 from server.errors import FieldViolation, InvalidArgument
+from server.gateway.answers import Answer
+from server.gateway.bodies import Body, Receive
+from server.gateway.deadlines import time_left
 from server.gateway.decoding import MessageDecoder
 from server.gateway.encoding import MessageEncoder
-from server.gateway.http import Answer, Receive, cancelled_when_caller_goes, check_content_type, read_body
 from server.gateway.routes import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `state` is what the connection says of it, and is told of it."""
+
+    request_id: str
+    variables: Mapping[str, str]
+    query: bytes
+    headers: Mapping[str, str]
+    receive: Receive
+    state: dict[str, Any]
 
 
 class Endpoint:
     """Answers the requests of one route. `location` is the path template under which what is created can be read."""
 
-    def __init__(self, route: Route, method: Method, interceptor: Interceptor, location: str) -> None:
+    def __init__(self, route: Route, method: Method, interceptor: Interceptor, buffers: Buffers, location: str) -> None:
         self._route = route
         self._method = method
-        self._pipeline = interceptor
+        self._interceptor = interceptor
+        self._buffers = buffers
         self._location = location
         self._decoder = MessageDecoder(route.request)
         self._encoder = MessageEncoder(_content(route))
 
-    async def answer(
-        self,
-        variables: Mapping[str, str],
-        query: bytes,
-        headers: Mapping[str, str],
-        receive: Receive,
-        request_id: str,
-    ) -> Answer:
-        """Runs the RPC. Raises HttpError, ServiceError and Disconnected."""
-        body = b""
-        if self._route.body:
-            check_content_type(headers)
-            body = await read_body(headers, receive)
+    async def answer(self, request: Request) -> Answer:
+        """Runs the RPC. Raises ServiceError."""
+        body = Body.announced(request.headers, request.receive, request.state) if self._route.body else None
 
-        def decode() -> Message:
-            _refuse_query(query)
-            return self._decoder.decode(body) if self._route.body else self._decoder.from_fields(variables)
+        async def receive(organization_id: str, deadline: float) -> Message:
+            request.state["known"] = True
+            _refuse_query(request.query)
+            if body is None:
+                return self._decoder.from_fields(request.variables)
+            return await body.decoded(self._decoder.decode, self._buffers, organization_id, deadline)
 
-        async with cancelled_when_caller_goes(receive):
-            response = await self._pipeline.run(
-                self._route.rpc, self._method, decode, headers, request_id=request_id, time_left=None
-            )
+        response = await self._interceptor.run(
+            self._route.rpc,
+            self._method,
+            receive,
+            request.headers,
+            request_id=request.request_id,
+            time_left=time_left(request.headers),
+        )
         return self._answer(response)
 
     def _answer(self, response: Message) -> Answer:

@@ -22,7 +22,7 @@ class Health:
 
     def __init__(self, is_up: Callable[[], Awaitable[bool]]) -> None:
         self._is_up = is_up
-        self._draining = False
+        self.draining = False
         self.ready = False
         self.servicer = health.aio.HealthServicer()
 
@@ -35,12 +35,12 @@ class Health:
     async def check(self) -> None:
         """Probes the database once, and says what it found."""
         up = await self._is_up()
-        if not self._draining:
+        if not self.draining:
             await self._say(up)
 
     async def drain(self) -> None:
         """Says NOT_SERVING from now on, so that no new calls are sent here."""
-        self._draining = True
+        self.draining = True
         await self._say(False)
 
     async def _say(self, ready: bool) -> None:

@@ -35,12 +35,13 @@ def _handler(method: MethodDescriptor, servicer: ParticipantServicer, intercepto
     parse = GetMessageClass(method.input_type).FromString
 
     async def answer(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+        async def receive(_organization_id: str, _deadline: float) -> Message:
+            return _decoded(parse, request)
+
         metadata = dict(context.invocation_metadata() or ())
         time_left = context.time_remaining()
         try:
-            return await interceptor.run(
-                name, call_method, lambda: _decoded(parse, request), metadata, time_left=time_left
-            )
+            return await interceptor.run(name, call_method, receive, metadata, time_left=time_left)
         except ServiceError as error:
             failure = error
         request_id = (isinstance(failure, Internal) and failure.request_id) or request_id_from(metadata)

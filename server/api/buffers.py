@@ -1,0 +1,80 @@
+"""Room for messages that are on their way in and answers that are on their way out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+
+from server.errors import Overloaded
+
+# With everything else that the service holds, below the 512 MiB that it may take.
+MAX_BYTES = 192 << 20
+
+
+class Buffers:
+    """Counts the bytes that calls hold or may come to hold. An organization may hold as much as is left free.
+
+    So one that lets messages trickle in, or its answers lie, is short of room itself, and every other one finds some.
+    """
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._free = max_bytes
+        self._held: dict[str, int] = {}
+        # By organization, in the order in which they came. None of these is empty.
+        self._waiting: OrderedDict[str, deque[tuple[int, asyncio.Future[None]]]] = OrderedDict()
+
+    def try_acquire(self, organization_id: str, size: int) -> bool:
+        """Takes room where there is some for the organization, and tells whether there was."""
+        if size > self._free - self._held.get(organization_id, 0):
+            return False
+        self.take(organization_id, size)
+        return True
+
+    async def acquire(self, organization_id: str, size: int, deadline: float) -> None:
+        """Waits for room. `deadline` is on the event loop's clock; after it, raises Overloaded."""
+        room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (size, room)
+        self._waiting.setdefault(organization_id, deque()).append(entry)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await room
+        except TimeoutError:
+            self._withdraw(organization_id, entry)
+            raise Overloaded("too many messages of this organization are on their way", reason="BUFFERS_FULL") from None
+        except asyncio.CancelledError:
+            self._withdraw(organization_id, entry)
+            raise
+
+    def take(self, organization_id: str, size: int) -> None:
+        """Counts what is held whether or not there is room for it."""
+        self._free -= size
+        self._held[organization_id] = self._held.get(organization_id, 0) + size
+
+    def release(self, organization_id: str, size: int) -> None:
+        """Gives room back."""
+        self._free += size
+        held = self._held[organization_id] - size
+        if held:
+            self._held[organization_id] = held
+        else:
+            del self._held[organization_id]
+        if self._waiting:
+            self._let_in()
+
+    def _let_in(self) -> None:
+        for organization_id, queue in list(self._waiting.items()):
+            while queue and self.try_acquire(organization_id, queue[0][0]):
+                queue.popleft()[1].set_result(None)
+            if not queue:
+                del self._waiting[organization_id]
+
+    def _withdraw(self, organization_id: str, entry: tuple[int, asyncio.Future[None]]) -> None:
+        size, room = entry
+        if room.done() and not room.cancelled():
+            # It was let in at the moment at which it gave up.
+            self.release(organization_id, size)
+            return
+        queue = self._waiting[organization_id]
+        queue.remove(entry)
+        if not queue:
+            del self._waiting[organization_id]
