@@ -11,7 +11,6 @@ from typing import Any
 from google.protobuf.message import Message
 
 from server.api.buffers import Buffers
-from server.errors import DeadlineExceeded
 from server.gateway.answers import HttpError
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -45,21 +44,16 @@ class Body:
         """
         if "complete" in self.state:
             return decode(await _read(self.receive))
-        body_deadline = asyncio.get_running_loop().time() + BODY_TIMEOUT
+        deadline = min(deadline, asyncio.get_running_loop().time() + BODY_TIMEOUT)
         if not buffers.try_acquire(organization_id, self.size):
-            await buffers.acquire(organization_id, self.size, min(deadline, body_deadline))
+            await buffers.acquire(organization_id, self.size, deadline)
         try:
-            async with asyncio.timeout_at(min(deadline, body_deadline)):
+            async with asyncio.timeout_at(deadline):
                 body = await _read(self.receive)
             return decode(body)
         except TimeoutError:
-            if deadline < body_deadline:
-                raise DeadlineExceeded from None
             raise HttpError(
-                408,
-                "request_timeout",
-                f"the body did not arrive within {BODY_TIMEOUT:.0f} s",
-                {"connection": "close"},
+                408, "request_timeout", "the body did not arrive in time", {"connection": "close"}
             ) from None
         finally:
             buffers.release(organization_id, self.size)

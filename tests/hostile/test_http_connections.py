@@ -63,6 +63,13 @@ def assert_refused(answer: bytes, status: int, code: str) -> None:
     assert json.loads(body)["code"] == code
 
 
+def send_until_cut_off(connection: socket.socket, data: bytes) -> None:
+    """Sends without end. Raises TimeoutError where it is neither read nor cut off."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            connection.sendall(data)
+
+
 class TestDeaf:
     """Callers that ask and never read."""
 
@@ -80,11 +87,7 @@ class TestDeaf:
     def test_whoever_reads_nothing_is_cut_off(self, deployment: Deployment) -> None:
         requests = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 10
         with connected(deployment.service, receive_buffer=4096) as connection:
-            started = time.monotonic()
-            with pytest.raises(ConnectionError):
-                while time.monotonic() - started < 30:
-                    connection.send(requests)
-                    time.sleep(0.05)
+            send_until_cut_off(connection, requests)
 
     def test_pipelined_requests_are_answered_in_order(self, deployment: Deployment) -> None:
         paths = ["/livez", "/nowhere", "/readyz"] * 5
