@@ -20,7 +20,7 @@ JSON = {"content-type": "application/json"}
 MEBIBYTE = 1 << 20
 # No answer may hold any of these words of the database, the driver or the interpreter.
 SECRETS = re.compile(
-    r"traceback|psycopg|postgres|sqlstate|select |insert |json_to_recordset|\.py\b|line \d+", re.IGNORECASE
+    r"traceback|psycopg|postgres|sqlstate|select |insert |json_to_recordset|\.py\b|, line \d+", re.IGNORECASE
 )
 
 

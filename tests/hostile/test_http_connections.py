@@ -77,10 +77,12 @@ class TestDeaf:
     def test_requests_without_end(self, deployment: Deployment, path: str) -> None:
         requests = f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode() * 2000
         sent = 0
-        with connected(deployment.service, timeout=2.0, receive_buffer=4096) as connection:
-            with contextlib.suppress(TimeoutError, ConnectionError):
-                while sent < 200 * MEBIBYTE:
-                    sent += connection.send(requests)
+        with (
+            connected(deployment.service, timeout=2.0, receive_buffer=4096) as connection,
+            contextlib.suppress(TimeoutError, ConnectionError),
+        ):
+            while sent < 200 * MEBIBYTE:
+                sent += connection.send(requests)
         # What the kernel takes in on both sides, and little more.
         assert sent < 16 * MEBIBYTE
 
