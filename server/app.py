@@ -17,6 +17,7 @@ from server.auth.authenticator import Authenticator
 from server.config import Address, Conninfo, Settings
 from server.gateway import server as http
 from server.gateway.application import Gateway
+from server.gateway.endpoint import Endpoints
 from server.gateway.operations import Operations
 from server.operations.health import Health
 from server.operations.metrics import Metrics
@@ -42,6 +43,7 @@ class Listening:
 
     grpc: Address
     http: Address | None
+    operations: Address | None
 
 
 async def serve(
@@ -91,14 +93,29 @@ async def service(
         share_ports = settings.workers > 1
         grpc_servers = rpc.grpc_servers(servicer, interceptor, health, reflect=settings.reflection)
         grpc_address = rpc.listen(grpc_servers, settings.grpc_address, share_port=share_ports)
-        http_address = None
+        http_address = operations_address = None
         if settings.http_address is not None:
-            public = Operations(health, metrics)
-            gateway = Gateway(public, SERVICE, servicer, interceptor)
+            public = Operations(health, metrics if settings.operations_address is None else None)
             http_address, running = await stack.enter_async_context(
-                http.serving(gateway, settings.http_address, "PARTICIPANTS_HTTP_ADDRESS", share_port=share_ports)
+                http.serving(
+                    Gateway(public, Endpoints(SERVICE, servicer, interceptor)),
+                    settings.http_address,
+                    "PARTICIPANTS_HTTP_ADDRESS",
+                    share_port=share_ports,
+                    tls=settings.tls,
+                )
             )
             parts.watch("the HTTP server", running)
+        if settings.operations_address is not None:
+            operations_address, running = await stack.enter_async_context(
+                http.serving(
+                    Gateway(Operations(health, metrics)),
+                    settings.operations_address,
+                    "PARTICIPANTS_OPERATIONS_ADDRESS",
+                    share_port=share_ports,
+                )
+            )
+            parts.watch("the HTTP server for operators", running)
         await stack.enter_async_context(_background(parts, "the refresh of API keys", authenticator.refresh_forever()))
         await stack.enter_async_context(
             _background(parts, "the record of when keys were used", authenticator.mark_used_forever())
@@ -108,7 +125,7 @@ async def service(
         for running in await stack.enter_async_context(rpc.serving(grpc_servers)):
             parts.watch("a gRPC server", running)
         stack.push_async_callback(health.drain)
-        yield Listening(grpc_address, http_address)
+        yield Listening(grpc_address, http_address, operations_address)
 
 
 @asynccontextmanager

@@ -6,38 +6,23 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from google.protobuf.descriptor import ServiceDescriptor
-
-from server.api.buffers import Buffers
-from server.api.call import Interceptor, request_id_from
+from server.api.call import request_id_from
 from server.errors import ServiceError
 from server.gateway.answers import Answer, HttpError, answer_from_error
 from server.gateway.bodies import Receive
-from server.gateway.endpoint import Endpoint, Request
+from server.gateway.endpoint import Endpoints, Request
 from server.gateway.operations import Operations
-from server.gateway.routes import Routes
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-# Room for bodies that are on their way.
-MAX_BYTES_UNDER_WAY = 48 << 20
-
 
 class Gateway:
-    """Answers HTTP callers as the servicer answers gRPC's, and what operators ask."""
+    """Answers HTTP callers as the servicer answers gRPC's, and what operators ask; these alone without endpoints."""
 
-    def __init__(
-        self, operations: Operations, service: ServiceDescriptor, servicer: object, interceptor: Interceptor
-    ) -> None:
+    def __init__(self, operations: Operations, endpoints: Endpoints | None = None) -> None:
         self._operations = operations
-        self._routes = Routes(service)
-        buffers = Buffers(MAX_BYTES_UNDER_WAY)
-        location = self._routes.template("GetParticipant")
-        self._endpoints = {
-            route.rpc: Endpoint(route, getattr(servicer, route.rpc), interceptor, buffers, location)
-            for route in self._routes
-        }
+        self._endpoints = endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, as ASGI has it. It is cancelled when the caller has gone."""
@@ -62,14 +47,14 @@ class Gateway:
             if http_method != "GET":
                 raise _method_not_allowed(["GET"])
             return operational
-        found = self._routes.find(path)
+        found = self._endpoints.at(path) if self._endpoints else {}
         if not found:
             raise HttpError(404, "not_found", "there is nothing at this path")
         if http_method not in found:
             raise _method_not_allowed(sorted(found))
-        route, variables = found[http_method]
+        endpoint, variables = found[http_method]
         request = Request(request_id, variables, scope["query_string"], headers, receive, scope["state"])
-        return await self._endpoints[route.rpc].answer(request)
+        return await endpoint.answer(request)
 
 
 def _method_not_allowed(allowed: list[str]) -> HttpError:

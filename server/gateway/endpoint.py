@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from participants.v1.participant_service_pb2 import CreateParticipantResponse
 
@@ -18,7 +18,7 @@ from server.gateway.bodies import Body, Receive
 from server.gateway.deadlines import time_left
 from server.gateway.decoding import MessageDecoder
 from server.gateway.encoding import MessageEncoder
-from server.gateway.routes import Route
+from server.gateway.routes import Route, Routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,30 @@ class Request:
     headers: Mapping[str, str]
     receive: Receive
     state: dict[str, Any]
+
+
+# Room for bodies that are on their way.
+MAX_BYTES_UNDER_WAY = 48 << 20
+
+
+class Endpoints:
+    """The RPCs of a service, each behind its method and path."""
+
+    def __init__(self, service: ServiceDescriptor, servicer: object, interceptor: Interceptor) -> None:
+        self._routes = Routes(service)
+        buffers = Buffers(MAX_BYTES_UNDER_WAY)
+        location = self._routes.template("GetParticipant")
+        self._endpoints = {
+            route.rpc: Endpoint(route, getattr(servicer, route.rpc), interceptor, buffers, location)
+            for route in self._routes
+        }
+
+    def at(self, path: str) -> Mapping[str, tuple[Endpoint, Mapping[str, str]]]:
+        """Returns, by HTTP method, the endpoints at a percent-encoded path and the variables in it."""
+        return {
+            method: (self._endpoints[route.rpc], variables)
+            for method, (route, variables) in self._routes.find(path).items()
+        }
 
 
 class Endpoint:

@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import functools
 import socket
-import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import uvicorn
 
-from server.config import Address
+from server.config import Address, TlsFiles
 from server.gateway.application import Gateway
 from server.gateway.protocol import Connections, Protocol
+from server.gateway.tls import Certificates
 from server.sockets import address_of, bound
 
 BACKLOG = 2048
@@ -27,47 +27,53 @@ HANDSHAKE_TIMEOUT = 10.0
 class HttpServer(uvicorn.Server):
     """uvicorn without signal handlers of its own: the whole service is stopped as one."""
 
-    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, certificates: Certificates | None) -> None:
         super().__init__(config)
         self.server_state = self._connections = Connections()
-        self._tls = tls
+        self._listener = listener
+        self._certificates = certificates
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listens, as uvicorn does, with a limit to the time that TLS takes."""
-        create_protocol = functools.partial(Protocol, self.config, self._connections, {})
-        loop = asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(
-                create_protocol,
-                sock=listener,
-                ssl=self._tls,
-                ssl_handshake_timeout=HANDSHAKE_TIMEOUT if self._tls else None,
-                backlog=BACKLOG,
-            )
-            for listener in sockets or []
-        ]
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """Listens, as uvicorn does, but with a limit to the time that TLS takes."""
+        self.servers = [await self._accepting()]
         self.started = True
 
+    async def _accepting(self) -> asyncio.Server:
+        context = self._certificates.context if self._certificates else None
+        return await asyncio.get_running_loop().create_server(
+            functools.partial(Protocol, self.config, self._connections, {}),
+            # The port stays ours when one server follows another.
+            sock=self._listener.dup(),
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if context else None,
+            backlog=BACKLOG,
+        )
+
     async def on_tick(self, counter: int) -> bool:
-        """Looks after the connections; called ten times a second."""
+        """Looks after the connections, and after the files for TLS; called ten times a second."""
         if counter % 5 == 0:
             self._connections.check(asyncio.get_running_loop().time())
+        if counter % 20 == 0 and self._certificates and self._certificates.renew():
+            # What was accepted before goes on as it is.
+            before, self.servers = self.servers, [await self._accepting()]
+            before[0].close()
         return await super().on_tick(counter)
 
 
 @asynccontextmanager
 async def serving(
-    gateway: Gateway, address: Address, variable: str, *, share_port: bool = False, tls: ssl.SSLContext | None = None
+    gateway: Gateway, address: Address, variable: str, *, share_port: bool, tls: TlsFiles | None = None
 ) -> AsyncIterator[tuple[Address, asyncio.Task[None]]]:
     """Serves, and yields the address with the port it got, and the task that serves and must not end by itself.
 
     In the end it lets requests under way finish. Raises ConfigurationError, which names the variable, where it cannot
     listen. `share_port` lets several processes listen on one port.
     """
+    certificates = Certificates(tls) if tls else None
     listener = bound(address, variable, share=share_port)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     listener.listen(BACKLOG)
@@ -83,7 +89,7 @@ async def serving(
         server_header=False,
         timeout_graceful_shutdown=1,
     )
-    server = HttpServer(config, tls)
+    server = HttpServer(config, listener, certificates)
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield address_of(listener, address), running
