@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-# requirements.lock has one section a group: runtime, build, embedded, development, bench.
+# requirements.lock has one section a group: runtime, build, embedded, tracing, development, bench.
 locked = $(PIP) --require-hashes -r <(sed -n '/^\# $(1)$$/,/^$$/p' requirements.lock)
 
 .PHONY: help
@@ -72,6 +72,7 @@ $(VENV)/.serve: requirements.lock pyproject.toml generated/pyproject.toml | $(VE
 	@touch $@
 
 $(VENV)/.development: $(VENV)/.serve
+	$(call locked,tracing)
 	$(call locked,development)
 	@touch $@
 

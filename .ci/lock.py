@@ -17,6 +17,7 @@ GROUPS = {
     "runtime": [],
     "build": ["--group", "build"],
     "embedded": ["--extra", "embedded"],
+    "tracing": ["--extra", "tracing"],
     "development": ["--group", "development"],
     "bench": ["--group", "bench"],
 }

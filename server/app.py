@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from server.api.buffers import Buffers
 from server.api.call import Interceptor
 from server.api.servicer import SERVICE, ParticipantServicer
 from server.auth.authenticator import Authenticator
-from server.config import Address, Conninfo, Settings
+from server.config import Address, ConfigurationError, Conninfo, Settings
 from server.gateway import server as http
 from server.gateway.application import Gateway
 from server.gateway.endpoint import Endpoints
 from server.gateway.operations import Operations
 from server.operations.health import Health
 from server.operations.metrics import Metrics
+from server.operations.telemetry import Telemetry
 from server.participants.service import Participants
 from server.parts import Parts
 from server.postgres.database import Database
@@ -29,6 +32,9 @@ from server.postgres.participants import PostgresParticipants
 from server.postgres.probe import Probe
 from server.rpc import server as rpc
 from server.writes.group_commit import GroupCommit
+
+if TYPE_CHECKING:
+    from server.operations.traces import Traces
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +83,9 @@ async def service(
         stack.push_async_callback(database.close)
         await database.open()
         repository = PostgresParticipants(database)
-        writer = GroupCommit(repository)
+        metrics = Metrics(SERVICE.full_name, [method.name for method in SERVICE.methods])
+        telemetry = Telemetry(metrics, await stack.enter_async_context(_traces()) if settings.tracing else None)
+        writer = GroupCommit(repository, telemetry)
         stack.push_async_callback(writer.close)
         authenticator = Authenticator(
             PostgresKeys(database), fixed_key=settings.api_key, fixed_organization_id=fixed_organization_id
@@ -86,19 +94,20 @@ async def service(
         probe = Probe(conninfo)
         stack.push_async_callback(probe.close)
         health = Health(probe.can_write)
-        metrics = Metrics()
-        interceptor = Interceptor(authenticator, metrics)
+        _watch(metrics, database, writer, health)
+        interceptor = Interceptor(authenticator, telemetry)
         servicer = ParticipantServicer(Participants(repository, writer))
 
+        buffers = Buffers()
         share_ports = settings.workers > 1
-        grpc_servers = rpc.grpc_servers(servicer, interceptor, health, reflect=settings.reflection)
+        grpc_servers = rpc.grpc_servers(servicer, interceptor, health, buffers, reflect=settings.reflection)
         grpc_address = rpc.listen(grpc_servers, settings.grpc_address, share_port=share_ports)
         http_address = operations_address = None
         if settings.http_address is not None:
             public = Operations(health, metrics if settings.operations_address is None else None)
             http_address, running = await stack.enter_async_context(
                 http.serving(
-                    Gateway(public, Endpoints(SERVICE, servicer, interceptor)),
+                    Gateway(public, metrics, Endpoints(SERVICE, servicer, interceptor, buffers)),
                     settings.http_address,
                     "PARTICIPANTS_HTTP_ADDRESS",
                     share_port=share_ports,
@@ -109,7 +118,7 @@ async def service(
         if settings.operations_address is not None:
             operations_address, running = await stack.enter_async_context(
                 http.serving(
-                    Gateway(Operations(health, metrics)),
+                    Gateway(Operations(health, metrics), metrics),
                     settings.operations_address,
                     "PARTICIPANTS_OPERATIONS_ADDRESS",
                     share_port=share_ports,
@@ -122,10 +131,38 @@ async def service(
         )
         await health.check()
         await stack.enter_async_context(_background(parts, "the health watch", health.watch_forever()))
+        await stack.enter_async_context(_background(parts, "the metrics", metrics.sample_forever()))
         for running in await stack.enter_async_context(rpc.serving(grpc_servers)):
             parts.watch("a gRPC server", running)
-        stack.push_async_callback(health.drain)
+        stack.callback(health.drain)
         yield Listening(grpc_address, http_address, operations_address)
+
+
+@asynccontextmanager
+async def _traces() -> AsyncIterator[Traces]:
+    try:
+        # Its library is there only where spans are wanted.
+        from server.operations.traces import Traces  # noqa: PLC0415
+    except ImportError:
+        raise ConfigurationError(
+            "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which this installation cannot make; "
+            "install participants-server[tracing] or unset it"
+        ) from None
+    traces = Traces(SERVICE.full_name, os.environ)
+    try:
+        yield traces
+    finally:
+        await asyncio.to_thread(traces.close)
+
+
+def _watch(metrics: Metrics, database: Database, writer: GroupCommit, health: Health) -> None:
+    metrics.watch("participants_queue_upserts", lambda: writer.load()[0])
+    metrics.watch("participants_queue_bytes", lambda: writer.load()[1])
+    metrics.watch("participants_ready", lambda: health.ready)
+    metrics.watch("participants_draining", lambda: health.draining)
+    metrics.watch("participants_pool_connections", lambda: database.load().open)
+    metrics.watch("participants_pool_connections_in_use", lambda: database.load().in_use)
+    metrics.watch("participants_pool_waiting", lambda: database.load().waiting)
 
 
 @asynccontextmanager

@@ -65,6 +65,8 @@ class Settings:
     api_key: str | None
     workers: int
     reflection: bool
+    log_format: str
+    tracing: bool
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -87,6 +89,9 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         api_key=_api_key(environment),
         workers=_number(environment, "PARTICIPANTS_WORKERS", 1, MAX_WORKERS),
         reflection=_switch(environment, "PARTICIPANTS_REFLECTION", default=True),
+        log_format=_log_format(environment),
+        # OpenTelemetry's own variables, which its library reads.
+        tracing=any(environment.get(f"OTEL_EXPORTER_OTLP{part}_ENDPOINT") for part in ("", "_TRACES")),
     )
 
 
@@ -164,6 +169,13 @@ def _number(environment: Mapping[str, str], name: str, default: int, maximum: in
     if not re.fullmatch(r"[0-9]{1,6}", value) or not 1 <= int(value) <= maximum:
         raise ConfigurationError(f"{name} is {value!r}; set it to a number from 1 to {maximum}")
     return int(value)
+
+
+def _log_format(environment: Mapping[str, str]) -> str:
+    value = environment.get("PARTICIPANTS_LOG_FORMAT") or "text"
+    if value not in {"text", "json"}:
+        raise ConfigurationError(f"PARTICIPANTS_LOG_FORMAT is {value!r}; set it to text or json")
+    return value
 
 
 def _switch(environment: Mapping[str, str], name: str, *, default: bool) -> bool:

@@ -123,6 +123,13 @@ class Overloaded(ServiceError):
     retry_after = 1.0
 
 
+class RequestTooLarge(ServiceError):
+    """The message is larger than any that the service takes."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "REQUEST_TOO_LARGE"
+
+
 class Unavailable(ServiceError):
     """The database cannot be reached now. Whether a write under way was committed is unknown; sending the same
     request again is safe."""

@@ -22,6 +22,7 @@ from server import app
 from server.app import Listening
 from server.config import Address, ConfigurationError, Conninfo, Settings
 from server.operations.logs import set_up_logs
+from server.operations.metrics import forget_worker
 from server.parts import PartFailed
 from server.sockets import address_of, bound
 
@@ -93,6 +94,8 @@ class _Worker:
         """Starts the next process in place of one that died."""
         logger.error("worker %s died with exit status %s", self.process.pid, self.process.exitcode)
         self.early_deaths = self.early_deaths + 1 if time.monotonic() - self._started < EARLY else 0
+        if self.process.pid is not None:
+            forget_worker(self.process.pid)
         wait([told_to_stop], max(0.0, self._started + RESTART_PAUSE - time.monotonic()))
         if not told_to_stop.poll():
             self._ready.close()
@@ -101,7 +104,7 @@ class _Worker:
 
 
 def _work(settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None, ready: Connection) -> None:
-    set_up_logs()
+    set_up_logs(settings.log_format)
     Thread(target=_end_with_supervisor, daemon=True).start()
     gc.freeze()
     try:

@@ -1,4 +1,4 @@
-"""What every call passes through, whichever transport it came by: deadline, key, decoding, errors, metrics."""
+"""What every call passes through, whichever transport it came by: deadline, key, decoding, errors, telemetry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from uuid_utils import uuid4
 
 from server.auth.authenticator import Authenticator
 from server.errors import Internal, ServiceError
-from server.operations.metrics import Metrics
+from server.operations.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Call:
 
     organization_id: str
     deadline: float
-    metadata: Mapping[str, str | bytes]
+    metadata: MutableMapping[str, Any]
     given_request_id: str | None
 
     @property
@@ -48,12 +48,13 @@ Method = Callable[[Any, Call], Awaitable[Message]]
 Receive = Callable[[str, float], Awaitable[Message]]
 
 
-def request_id_from(metadata: Mapping[str, str | bytes]) -> str:
-    """Returns the caller's `x-request-id` when it is sane, else a new one."""
+def request_id_from(metadata: MutableMapping[str, Any]) -> str:
+    """Returns the caller's `x-request-id` when it is sane, else a new one, put there for whoever asks next."""
     given = metadata.get("x-request-id")
     if isinstance(given, str) and _SANE_REQUEST_ID.fullmatch(given):
         return given
-    return uuid4().hex
+    made = metadata["x-request-id"] = uuid4().hex
+    return made
 
 
 def presented_key(metadata: Mapping[str, str | bytes]) -> str | None:
@@ -72,9 +73,9 @@ def presented_key(metadata: Mapping[str, str | bytes]) -> str | None:
 class Interceptor:
     """Runs a method of the servicer for a caller, and lets nothing but a ServiceError out."""
 
-    def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
+    def __init__(self, authenticator: Authenticator, telemetry: Telemetry) -> None:
         self._authenticator = authenticator
-        self._metrics = metrics
+        self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
 
     async def run(
@@ -82,31 +83,34 @@ class Interceptor:
         name: str,
         method: Method,
         receive: Receive,
-        metadata: Mapping[str, str | bytes],
+        metadata: MutableMapping[str, Any],
         *,
         request_id: str | None = None,
         time_left: float | None,
+        peer: Callable[[], str],
     ) -> Message:
         """Authenticates, then receives the request, then calls the method.
 
         `metadata` has lower-case names; `request_id` is the one the answer has, None for one that only a failure has;
-        `time_left` is what is left of the caller's deadline, in seconds. Nothing of a request is read before its caller
-        is known. The deadline is kept where a call waits, and not here: a timer around every call would cost
-        more than the rest of this method.
+        `time_left` is what is left of the caller's deadline, in seconds; `peer` tells where it calls from. Nothing of
+        a request is read before its caller is known. The deadline is kept where a call waits, and not here: a timer
+        around every call would cost more than the rest of this method.
         """
         started = time.perf_counter()
-        code = "INTERNAL"
+        span = self._telemetry.call_started(name, metadata)
+        key = presented_key(metadata)
+        code, reason = "INTERNAL", None
+        organization_id = None
         deadline = self._loop.time() + min(DEFAULT_TIMEOUT if time_left is None else time_left, MAX_TIMEOUT)
         try:
-            organization_id = await self._authenticator.authenticate(presented_key(metadata), deadline)
-            response = await method(
-                await receive(organization_id, deadline), Call(organization_id, deadline, metadata, request_id)
-            )
+            organization_id = await self._authenticator.authenticate(key, deadline)
+            request = await receive(organization_id, deadline)
+            response = await method(request, Call(organization_id, deadline, metadata, request_id))
         except Internal:
             # It has been logged where it was found.
             raise Internal(request_id or request_id_from(metadata)) from None
         except ServiceError as error:
-            code = error.code.name
+            code, reason = error.code.name, error.reason
             raise
         except asyncio.CancelledError:
             code = "CANCELLED"
@@ -119,4 +123,8 @@ class Interceptor:
             code = "OK"
             return response
         finally:
-            self._metrics.observe(name, code, time.perf_counter() - started)
+            self._telemetry.call_ended(
+                name, code, started, span=span, reason=reason, organization_id=organization_id,
+                key=key, metadata=metadata,
+                request_id=lambda: request_id_from(metadata), peer=peer,
+            )  # fmt: skip

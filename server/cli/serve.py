@@ -13,6 +13,7 @@ from server import app, quickstart
 from server.app import Listening
 from server.cli.database import database
 from server.config import MAX_WORKERS, Conninfo, Settings, read_database_url, read_settings
+from server.operations.logs import set_up_logs
 from server.postgres import preflight
 from server.postgres.administration import ensure_organization
 from server.postgres.session import connect
@@ -26,6 +27,7 @@ def serve(workers: int | None) -> None:
     settings = read_settings(os.environ)
     if workers is not None:
         settings = replace(settings, workers=workers)
+    set_up_logs(settings.log_format)
     with database(settings) as conninfo:
         if settings.database_url is not None:
             preflight.check(conninfo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from server.gateway.answers import Answer, HttpError, answer_from_error
 from server.gateway.bodies import Receive
 from server.gateway.endpoint import Endpoints, Request
 from server.gateway.operations import Operations
+from server.operations.metrics import Metrics
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -20,14 +22,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 class Gateway:
     """Answers HTTP callers as the servicer answers gRPC's, and what operators ask; these alone without endpoints."""
 
-    def __init__(self, operations: Operations, endpoints: Endpoints | None = None) -> None:
+    def __init__(self, operations: Operations, metrics: Metrics, endpoints: Endpoints | None = None) -> None:
         self._operations = operations
+        self._metrics = metrics
         self._endpoints = endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, as ASGI has it. It is cancelled when the caller has gone."""
+        started = time.perf_counter()
         # Of a header that is sent twice the last counts.
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         request_id = request_id_from(headers)
         try:
             answer = await self._answer(scope, headers, receive, request_id)
@@ -38,23 +42,42 @@ class Gateway:
         if self._operations.draining:
             answer.headers["connection"] = "close"
         await _send(answer, request_id, send)
+        # The route is known by its template: whoever calls may choose the path, and so make no end of time series.
+        seconds = time.perf_counter() - started
+        self._metrics.http(scope["method"], scope.get("route", ""), answer.status, seconds)
 
     async def _answer(self, scope: Scope, headers: dict[str, str], receive: Receive, request_id: str) -> Answer:
         path = scope["raw_path"].decode("latin-1").partition("?")[0]
         http_method = "GET" if scope["method"] == "HEAD" else scope["method"]
         operational = self._operations.answer(path)
         if operational is not None:
+            scope["route"] = path
             if http_method != "GET":
                 raise _method_not_allowed(["GET"])
             return operational
         found = self._endpoints.at(path) if self._endpoints else {}
         if not found:
             raise HttpError(404, "not_found", "there is nothing at this path")
+        scope["route"] = next(iter(found.values()))[0].template
         if http_method not in found:
             raise _method_not_allowed(sorted(found))
         endpoint, variables = found[http_method]
-        request = Request(request_id, variables, scope["query_string"], headers, receive, scope["state"])
+        request = Request(
+            request_id,
+            variables,
+            scope["query_string"],
+            headers,
+            receive,
+            scope["state"],
+            peer=lambda: _peer(scope),
+        )
         return await endpoint.answer(request)
+
+
+def _peer(scope: Scope) -> str:
+    # In grpcio's form, as the peers of gRPC have it.
+    host, port = scope.get("client") or ("", 0)
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
 
 def _method_not_allowed(allowed: list[str]) -> HttpError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,26 +23,24 @@ from server.gateway.routes import Route, Routes
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `state` is what the connection says of it, and is told of it."""
+    """One request. `state` is what the connection says of it, and is told of it; `peer` tells where it comes from."""
 
     request_id: str
     variables: Mapping[str, str]
     query: bytes
-    headers: Mapping[str, str]
+    headers: dict[str, str]
     receive: Receive
     state: dict[str, Any]
-
-
-# Room for bodies that are on their way.
-MAX_BYTES_UNDER_WAY = 48 << 20
+    peer: Callable[[], str]
 
 
 class Endpoints:
     """The RPCs of a service, each behind its method and path."""
 
-    def __init__(self, service: ServiceDescriptor, servicer: object, interceptor: Interceptor) -> None:
+    def __init__(
+        self, service: ServiceDescriptor, servicer: object, interceptor: Interceptor, buffers: Buffers
+    ) -> None:
         self._routes = Routes(service)
-        buffers = Buffers(MAX_BYTES_UNDER_WAY)
         location = self._routes.template("GetParticipant")
         self._endpoints = {
             route.rpc: Endpoint(route, getattr(servicer, route.rpc), interceptor, buffers, location)
@@ -61,6 +59,7 @@ class Endpoint:
     """Answers the requests of one route. `location` is the path template under which what is created can be read."""
 
     def __init__(self, route: Route, method: Method, interceptor: Interceptor, buffers: Buffers, location: str) -> None:
+        self.template = route.template
         self._route = route
         self._method = method
         self._interceptor = interceptor
@@ -87,6 +86,7 @@ class Endpoint:
             request.headers,
             request_id=request.request_id,
             time_left=time_left(request.headers),
+            peer=request.peer,
         )
         return self._answer(response)
 

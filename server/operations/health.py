@@ -1,4 +1,4 @@
-"""Health: asks the database again and again, and tells grpc.health.v1 and /readyz what it said."""
+"""Readiness: asks the database again and again whether it takes writes, and tells whoever wants to know."""
 
 from __future__ import annotations
 
@@ -6,48 +6,53 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from grpc_health.v1 import health, health_pb2
-
 logger = logging.getLogger(__name__)
 
-# In seconds. A probe adds at most its own time limit, so health flips within a few seconds.
+# In seconds. While a probe fails the next one follows sooner, so that FAILURES of them fit in 5 s with their time
+# limits.
 CHECK_EVERY = 1.0
-# The names that follow the database. `liveness` does not: a failover must not restart every pod.
-DATABASE_NAMES = ("", "participants.v1.ParticipantService", "readiness")
-LIVENESS = "liveness"
+RETRY_EVERY = 0.2
+# So many probes in a row have to fail: one that was lost says little.
+FAILURES = 3
 
 
 class Health:
-    """What the service says of itself. Not ready until the first probe answered."""
+    """Whether the service is ready. It is not before the first probe succeeded, nor while it is draining."""
 
     def __init__(self, is_up: Callable[[], Awaitable[bool]]) -> None:
         self._is_up = is_up
+        self._failures = FAILURES
+        self._changed = asyncio.Event()
         self.draining = False
         self.ready = False
-        self.servicer = health.aio.HealthServicer()
 
     async def watch_forever(self) -> None:
         """Probes the database again and again; to be run as a task."""
         while True:
             await self.check()
-            await asyncio.sleep(CHECK_EVERY)
+            await asyncio.sleep(RETRY_EVERY if 0 < self._failures < FAILURES else CHECK_EVERY)
 
     async def check(self) -> None:
-        """Probes the database once, and says what it found."""
-        up = await self._is_up()
-        if not self.draining:
-            await self._say(up)
+        """Probes the database once."""
+        self._failures = 0 if await self._is_up() else self._failures + 1
+        self._decide()
 
-    async def drain(self) -> None:
-        """Says NOT_SERVING from now on, so that no new calls are sent here."""
+    def drain(self) -> None:
+        """Is not ready from now on, so that no new calls are sent here."""
         self.draining = True
-        await self._say(False)
+        self._decide()
 
-    async def _say(self, ready: bool) -> None:
-        if ready != self.ready:
-            logger.info("ready" if ready else "not ready")
+    @property
+    def changed(self) -> asyncio.Event:
+        """Is set when `ready` becomes another, and is another event from then on."""
+        return self._changed
+
+    def _decide(self) -> None:
+        ready = not self.draining and self._failures < FAILURES and (self.ready or not self._failures)
+        if ready == self.ready:
+            return
+        logger.info("ready" if ready else "not ready")
         self.ready = ready
-        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in DATABASE_NAMES:
-            await self.servicer.set(name, status)
-        await self.servicer.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        # Whoever waits is woken, and nobody is waited for.
+        self._changed.set()
+        self._changed = asyncio.Event()

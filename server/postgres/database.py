@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from server.config import Conninfo
@@ -17,6 +18,15 @@ from server.postgres.queries import Query
 
 # How long a connection stays out of the pool, in seconds: the pool looks at its age only when it comes back.
 LEASE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLoad:
+    """How many connections are open and in use, and how many requests wait for one."""
+
+    open: int
+    in_use: int
+    waiting: int
 
 
 class Database:
@@ -42,6 +52,12 @@ class Database:
         while self._idle:
             await self._pool.putconn(self._idle.pop().detach())
         await self._pool.close(timeout=1.0)
+
+    def load(self) -> PoolLoad:
+        """Returns how busy the connections are."""
+        stats = self._pool.get_stats()
+        size = stats["pool_size"]
+        return PoolLoad(size, size - stats["pool_available"] - len(self._idle), stats["requests_waiting"])
 
     async def write(self, query: Query, *parameters: bytes | None) -> Sequence[Row]:
         """Runs one query in a commit of its own, and returns its rows. Parameters are in Postgres' text format.

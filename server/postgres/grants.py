@@ -16,7 +16,8 @@ GRANTS = {
     "schema_compatibility": ("SELECT",),
     # A fixed key's organization is made at the start.
     "organizations": ("SELECT", "INSERT"),
-    "api_keys": ("SELECT",),
+    "api_keys": ("SELECT", "UPDATE (last_used_at)"),
+    "audit_log": ("INSERT",),
     "programs": ("SELECT",),
     "participants": ("SELECT", "INSERT", "UPDATE"),
     "enrollments": ("SELECT", "INSERT", "UPDATE"),
@@ -54,7 +55,11 @@ def check_grants(connection: psycopg.Connection[Any]) -> None:
         .execute(
             """
             SELECT privilege || ' on ' || name FROM unnest(%s::text[], %s::text[]) AS g (name, privilege)
-            WHERE NOT has_table_privilege(name, privilege)
+            WHERE NOT CASE
+                -- Of a column alone, as in UPDATE (name).
+                WHEN privilege LIKE '%% (%%' THEN has_any_column_privilege(name, split_part(privilege, ' ', 1))
+                ELSE has_table_privilege(name, privilege)
+            END
             """,
             ([table for table, _ in needed], [privilege for _, privilege in needed]),
         )

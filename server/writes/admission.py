@@ -25,8 +25,14 @@ class Admission:
     """
 
     def __init__(self, max_upserts: int = MAX_UPSERTS, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
         self._free = _Held(max_upserts, max_bytes)
         self._held: dict[str, _Held] = {}
+
+    @property
+    def held_bytes(self) -> int:
+        """How much memory is held by all organizations."""
+        return self._max_bytes - self._free.size
 
     def admit(self, pending: PendingUpsert) -> bool:
         """Makes room for an upsert, or tells that there is none for its organization."""

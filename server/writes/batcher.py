@@ -13,6 +13,7 @@ from server.writes import batching
 from server.writes.batching import BatchingPolicy
 from server.writes.executor import Executor, Outcomes
 from server.writes.fair_queue import FairQueue
+from server.writes.observer import Observer
 from server.writes.pending import PendingUpsert
 from server.writes.timer import SharedTimer
 
@@ -42,9 +43,10 @@ class _Statement:
 class Batcher:
     """Groups the upserts of one queue into statements, as its policy says, and has them executed."""
 
-    def __init__(self, executor: Executor, settle: Settle) -> None:
+    def __init__(self, executor: Executor, settle: Settle, observer: Observer) -> None:
         self._executor = executor
         self._settle = settle
+        self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._queue = FairQueue()
         self._policy = BatchingPolicy()
@@ -113,7 +115,11 @@ class Batcher:
                 outcomes = await self._executor.execute([pending.upsert for pending in group])
         finally:
             self._statements.discard(statement)
-            self._policy.ended(time.monotonic(), statement.started, taken, len(self._queue))
+            now = time.monotonic()
+            self._policy.ended(now, statement.started, taken, len(self._queue))
+            if group:
+                traces = [pending.trace for pending in group if pending.trace is not None]
+                self._observer.statement(len(group), now - statement.started, traces)
             if outcomes is None:
                 # It was cancelled, so nobody waits any more.
                 outcomes = [Rejected(Unavailable())] * len(group)

@@ -16,6 +16,7 @@ from server.writes.batcher import TIMER_RESOLUTION, Batcher
 from server.writes.deadlines import Deadlines
 from server.writes.executor import RETRY_ALONE, Executor
 from server.writes.key_order import KeyOrder
+from server.writes.observer import Observer, current_trace
 from server.writes.pending import PendingUpsert
 from server.writes.timer import SharedTimer
 
@@ -43,8 +44,9 @@ class GroupCommit:
        what befalls the whole service, and never for the sake of another.
     """
 
-    def __init__(self, repository: ParticipantRepository) -> None:
+    def __init__(self, repository: ParticipantRepository, observer: Observer | None = None) -> None:
         self._repository = repository
+        self._observer = observer or Observer()
         self._executor = Executor(repository)
         self._loop = asyncio.get_running_loop()
         self._admission = Admission()
@@ -65,6 +67,7 @@ class GroupCommit:
         """
         key = (upsert.organization_id, upsert.external_id)
         pending = PendingUpsert(upsert, key, deadline, self._repository.route(upsert), bulk, self._loop.create_future())
+        pending.trace = current_trace.get()
         batcher = self._batcher(pending)
         refusal = self._refusal(pending, batcher)
         if refusal is not None:
@@ -83,6 +86,10 @@ class GroupCommit:
         """Stops the statements for which nobody waits any more; to be called after futures were cancelled."""
         for batcher in self._batchers.values():
             batcher.withdraw()
+
+    def load(self) -> tuple[int, int]:
+        """Returns how many upserts are held, and their bytes."""
+        return len(self._held), self._admission.held_bytes
 
     async def close(self) -> None:
         """Waits until every submitted upsert has settled, including those that run again, but not for ever: what is
@@ -105,7 +112,9 @@ class GroupCommit:
     def _batcher(self, pending: PendingUpsert) -> Batcher:
         batcher = self._batchers.get((pending.route, pending.bulk))
         if batcher is None:
-            batcher = self._batchers[pending.route, pending.bulk] = Batcher(self._executor, self._settle)
+            batcher = self._batchers[pending.route, pending.bulk] = Batcher(
+                self._executor, self._settle, self._observer
+            )
         return batcher
 
     def _refusal(self, pending: PendingUpsert, batcher: Batcher) -> Overloaded | None:
@@ -143,6 +152,7 @@ class GroupCommit:
         if pending.attempts > MAX_RETRIES:
             self._settle(pending, Rejected(Conflict("the participant is locked by another transaction; retry")))
             return
+        self._observer.retried()
         pause = min(RETRY_PAUSE * (pending.attempts - 1), MAX_RETRY_PAUSE)
         self._loop.call_later(pause, self._again, pending)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from server.participants.model import Outcome, Upsert
 
@@ -16,7 +17,7 @@ class PendingUpsert:
     """An upsert that is held, from submit until release, and the caller who waits for what becomes of it.
 
     `deadline` is on the event loop's clock. `route` and `bulk` say which upserts it may share a statement with; one
-    that is `alone` shares with none, since it may hold others up.
+    that is `alone` shares with none, since it may hold others up. `trace` is its call's, for whoever observes.
     """
 
     upsert: Upsert
@@ -27,6 +28,7 @@ class PendingUpsert:
     outcome: asyncio.Future[Outcome]
     attempts: int = 0
     alone: bool = False
+    trace: Any = None
 
     @property
     def organization_id(self) -> str:

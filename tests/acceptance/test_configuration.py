@@ -47,6 +47,7 @@ def refused(command: str = "serve", **variables: str) -> str:
         ("PARTICIPANTS_DATABASE_CONNECTIONS", "0", "from 1 to"),
         ("PARTICIPANTS_DATABASE_CONNECTIONS", "1001", "from 1 to"),
         ("DATABASE_URL_FILE", "/nowhere/url", "unset one of them"),
+        ("PARTICIPANTS_LOG_FORMAT", "xml", "text or json"),
         ("DATABASE_URL", "participants", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
         ("DATABASE_URL", f"mysql://somebody:{PASSWORD}@127.0.0.1/x", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
         ("DATABASE_URL", f"{UNREACHABLE}?unknown=1", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),

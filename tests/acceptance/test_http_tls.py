@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -30,7 +29,7 @@ class Files:
         for path, blobs in ((self.certificate, issued.cert_chain_pems), (self.key, [issued.private_key_pem])):
             new = path.with_suffix(".new")
             new.write_bytes(b"".join(blob.bytes() for blob in blobs))
-            os.replace(new, path)
+            new.replace(path)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -80,9 +79,12 @@ def test_new_certificates_are_used_without_a_restart(new_database: Databases, tm
 
 def test_without_tls_nobody_is_answered(new_database: Databases, tmp_path: Path) -> None:
     files = Files(tmp_path, trustme.CA())
-    with new_database() as conninfo, deployed(conninfo, **files.variables) as running:
-        with pytest.raises(httpx.TransportError):
-            httpx.get(f"{running.service.http_url}/livez")
+    with (
+        new_database() as conninfo,
+        deployed(conninfo, **files.variables) as running,
+        pytest.raises(httpx.TransportError),
+    ):
+        httpx.get(f"{running.service.http_url}/livez")
 
 
 def test_with_a_client_authority_callers_show_a_certificate(new_database: Databases, tmp_path: Path) -> None:

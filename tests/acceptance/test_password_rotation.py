@@ -27,7 +27,7 @@ def postgres_with_passwords() -> Iterator[str]:
         rules.write_text(f"local all {ROLE} scram-sha-256\n{rules.read_text()}")
         with psycopg.connect(postgres.conninfo, autocommit=True) as admin:
             admin.execute("SELECT pg_reload_conf()")
-            admin.execute(f"CREATE ROLE {ROLE} LOGIN SUPERUSER PASSWORD 'first'".encode())
+            admin.execute(f"CREATE ROLE {ROLE} LOGIN SUPERUSER PASSWORD 'old-secret'".encode())
         migrate(postgres.conninfo, report=lambda line: None)
         yield postgres.conninfo
         postgres.stop()
@@ -38,20 +38,20 @@ def test_a_rotated_password_needs_no_restart(postgres_with_passwords: str, tmp_p
     conninfo = postgres_with_passwords
     tenant = new_tenant(conninfo, "acme")
     file = tmp_path / "url"
-    file.write_text(f"{make_conninfo(conninfo, user=ROLE, password='first')}\n")
+    file.write_text(f"{make_conninfo(conninfo, user=ROLE, password='old-secret')}\n")
     service = Service(environment(DATABASE_URL_FILE=str(file), PARTICIPANTS_WORKERS=workers))
     client = GrpcClient(service.grpc_address, tenant.key)
     try:
         assert client.create({"external_id": "before"}).code == "OK"
         with psycopg.connect(conninfo, autocommit=True) as admin:
-            admin.execute(f"ALTER ROLE {ROLE} PASSWORD 'second'".encode())
-            file.write_text(make_conninfo(conninfo, user=ROLE, password="second"))
+            admin.execute(f"ALTER ROLE {ROLE} PASSWORD 'new-secret'".encode())
+            file.write_text(make_conninfo(conninfo, user=ROLE, password="new-secret"))
             admin.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", (ROLE,)
             ).fetchall()
         eventually(lambda: client.create({"external_id": "after"}).code == "OK")
-        assert "first" not in service.errors
-        assert "second" not in service.errors
+        assert "old-secret" not in service.errors
+        assert "new-secret" not in service.errors
     finally:
         client.close()
         service.stop()

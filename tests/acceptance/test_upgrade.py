@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from server.postgres.migrations import is_current
-from tests.conftest import PREFIX, Tenant, fresh_database, new_tenant
+from tests.conftest import PREFIX, fresh_database
 from tests.support.clients import GrpcClient, Reply
 from tests.support.process import Service, environment, eventually, run
 from tests.support.wheels import ROOT, build
@@ -45,8 +45,8 @@ def installed_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Load:
     """Callers that upsert without a pause, and what they were answered."""
 
-    def __init__(self, service: Service, tenant: Tenant) -> None:
-        self._service, self._tenant = service, tenant
+    def __init__(self, service: Service, key: str) -> None:
+        self._service, self._key = service, key
         self._stop = threading.Event()
         self.replies: list[Reply] = []
 
@@ -68,7 +68,7 @@ class Load:
                 thread.join()
 
     def _call(self, number: int) -> None:
-        client = GrpcClient(self._service.grpc_address, self._tenant.key)
+        client = GrpcClient(self._service.grpc_address, self._key)
         count = 0
         while not self._stop.is_set():
             count += 1
@@ -83,16 +83,17 @@ def test_the_version_before_serves_while_this_one_migrates_and_beside_it(postgre
         old = environment(DATABASE_URL=conninfo, PYTHONPATH=str(installed_before))
         subprocess.run([*before, "migrate"], env=old, check=True, capture_output=True)
         assert not is_current(conninfo)
-        tenant = new_tenant(conninfo, "acme")
+        create = [*before, "keys", "create", "--organization", "acme"]
+        key = subprocess.run(create, env=old, check=True, capture_output=True, text=True).stdout.strip()
         serving = Service(old, before)
-        with Load(serving, tenant).running() as load:
+        with Load(serving, key).running() as load:
             load.goes_on()
             migrated = run("migrate", env=environment(DATABASE_URL=conninfo))
             assert migrated.returncode == 0, migrated
             assert is_current(conninfo)
             load.goes_on()
             beside = Service(environment(DATABASE_URL=conninfo))
-            with Load(beside, tenant).running() as newer:
+            with Load(beside, key).running() as newer:
                 newer.goes_on()
                 load.goes_on()
         assert [beside.stop(), serving.stop()] == [0, 0]

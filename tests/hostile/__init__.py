@@ -1,1 +1,1 @@
-"""Callers who mean harm, or have broken: whatever they do, the service stays small and goes on answering others."""
+"""What strangers and single callers try, and may not achieve: to hurt the others."""

@@ -141,11 +141,13 @@ def _json_of(participant: Message) -> dict[str, Any]:
 
 def reply_from_rpc_error(error: Any) -> Reply:
     """Returns what an error of grpcio's says, with the details of its google.rpc.Status if it has one."""
-    for name, value in error.trailing_metadata() or ():
-        if name == "grpc-status-details-bin":
-            reply = reply_from_status(status_pb2.Status.FromString(value))
-            assert (reply.code, reply.message) == (error.code().name, error.details())
-            return reply
+    metadata = dict(error.trailing_metadata() or ())
+    if "grpc-status-details-bin" in metadata:
+        reply = reply_from_status(status_pb2.Status.FromString(metadata["grpc-status-details-bin"]))
+        assert (reply.code, reply.message) == (error.code().name, error.details())
+        pushback = metadata.get("grpc-retry-pushback-ms")
+        assert reply.retry_after == (None if pushback is None else float(pushback) / 1000)
+        return reply
     return Reply(error.code().name, message=error.details() or "")
 
 

@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-WRITTEN_BY_HAND = {"__init__.py", "py.typed", "pyproject.toml", "README.md", "LICENSE"}
+WRITTEN_BY_HAND = {
+    "__init__.py",
+    "py.typed",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "service_config.json",
+    "service_config.py",
+}
 
 
 def generated_files(directory: Path) -> dict[str, bytes]:

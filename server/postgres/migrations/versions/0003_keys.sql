@@ -20,3 +20,5 @@ CREATE TABLE audit_log (
     os_user text NOT NULL,
     PRIMARY KEY (organization_id, entry_id)
 );
+
+INSERT INTO schema_compatibility (revision, oldest_service) VALUES ('0003', '0.1.0');

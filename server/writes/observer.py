@@ -1,0 +1,20 @@
+"""Who is told what the writer does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any
+
+# The trace of the call that is being served, if it has one: whoever observes knows what it is.
+current_trace: ContextVar[Any] = ContextVar("current_trace", default=None)
+
+
+class Observer:
+    """Is told of every statement and every retry. This one takes no notice."""
+
+    def statement(self, upserts: int, seconds: float, traces: Sequence[Any]) -> None:
+        """A statement of so many upserts has ended, well or not, its commit included. `traces` are its calls'."""
+
+    def retried(self) -> None:
+        """An upsert that lost to another transaction goes to the database once more."""

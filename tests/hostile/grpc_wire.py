@@ -1,0 +1,120 @@
+"""A gRPC client that does what no library does: stops in the middle, never reads, sends what makes no sense."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Sequence
+from types import TracebackType
+
+from tests.bench.http2 import END_HEADERS, END_STREAM, PREFACE, FrameReader, Type, frame
+
+SERVICE = "participants.v1.ParticipantService"
+_INITIAL_WINDOW_SIZE = 0x4
+_MAX_FRAME = 16_384
+_CONTINUATION = 9
+
+
+class Wire:
+    """One connection. `window` is how much of each answer the peer may send before it is given more room."""
+
+    def __init__(self, address: str, *, window: int = 65_535) -> None:
+        host, _, port = address.rpartition(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=20)
+        self._reader = FrameReader()
+        self._frames: list[tuple[int, int, int, bytes]] = []
+        self._next_stream = 1
+        self.socket.sendall(PREFACE + frame(Type.SETTINGS, 0, 0, struct.pack(">HL", _INITIAL_WINDOW_SIZE, window)))
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.socket.close()
+
+    def call(self, path: str, metadata: Sequence[tuple[str, str]] = (), *, ended: bool = False) -> int:
+        """Opens a stream with the headers of a call, and returns its number."""
+        stream, self._next_stream = self._next_stream, self._next_stream + 2
+        fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", f"/{path}"),
+            (":authority", "localhost"),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            *metadata,
+        ]
+        block = b"".join(b"\x00" + _string(name) + _string(value) for name, value in fields)
+        pieces = [block[at : at + _MAX_FRAME] for at in range(0, len(block), _MAX_FRAME)]
+        for number, piece in enumerate(pieces):
+            last = END_HEADERS if number == len(pieces) - 1 else 0
+            if number == 0:
+                self._send(frame(Type.HEADERS, last | (END_STREAM if ended else 0), stream, piece))
+            else:
+                header = struct.pack(">HBBBL", len(piece) >> 8, len(piece) & 0xFF, _CONTINUATION, last, stream)
+                self._send(header + piece)
+        return stream
+
+    def message(self, stream: int, message: bytes, *, announced: int | None = None, ended: bool = True) -> None:
+        """Sends a message, maybe less than it announces. It has to fit in what the peer takes unasked."""
+        data = struct.pack(">BL", 0, len(message) if announced is None else announced) + message
+        for at in range(0, len(data), _MAX_FRAME):
+            piece = data[at : at + _MAX_FRAME]
+            last = ended and at + _MAX_FRAME >= len(data)
+            self._send(frame(Type.DATA, END_STREAM if last else 0, stream, piece))
+
+    def end(self, stream: int) -> None:
+        """Ends a stream without more data."""
+        self._send(frame(Type.DATA, END_STREAM, stream))
+
+    def pour(self, stream: int, announced: int, sent: int) -> None:
+        """Announces a message and sends as much of it as the peer takes, at most `sent` bytes, and never ends it."""
+        room = {0: 65_535, stream: 65_535}
+        left = struct.pack(">BL", 0, announced) + bytes(sent)
+        while left:
+            size = min(len(left), _MAX_FRAME, *room.values())
+            if size:
+                self._send(frame(Type.DATA, 0, stream, left[:size]))
+                left = left[size:]
+                room = {key: value - size for key, value in room.items()}
+                continue
+            kind, _, number, payload = self.next_frame()
+            if kind == Type.WINDOW_UPDATE and number in room:
+                room[number] += struct.unpack(">L", payload)[0]
+            elif number == stream and kind in {Type.RST_STREAM, Type.HEADERS}:
+                return
+
+    def next_frame(self) -> tuple[int, int, int, bytes]:
+        """Returns the next frame; raises ConnectionError where the peer closed, TimeoutError where nothing comes."""
+        while not self._frames:
+            data = self.socket.recv(65_536)
+            if not data:
+                raise ConnectionError("the peer closed")
+            self._frames += self._reader.read(data)
+        return self._frames.pop(0)
+
+    def until_ended(self, stream: int) -> list[tuple[int, bytes]]:
+        """Returns the types and payloads of a stream's frames up to its end."""
+        frames = []
+        while True:
+            kind, flags, number, payload = self.next_frame()
+            if number != stream:
+                continue
+            frames.append((kind, payload))
+            if kind == Type.RST_STREAM or (kind in {Type.HEADERS, Type.DATA} and flags & END_STREAM):
+                return frames
+
+    def _send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+
+def _string(text: str) -> bytes:
+    data = text.encode()
+    if len(data) < 127:
+        return bytes([len(data)]) + data
+    # RFC 7541, section 5.1: an integer that does not fit in seven bits.
+    length, rest = b"\x7f", len(data) - 127
+    while rest >= 128:
+        length += bytes([rest % 128 | 128])
+        rest //= 128
+    return length + bytes([rest]) + data
