@@ -3,10 +3,12 @@ ARG PYTHON_VERSION=3.13
 FROM python:${PYTHON_VERSION}-slim AS build
 WORKDIR /build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+# Extras to install besides, such as `tracing`; those are sections of the lock file.
+ARG EXTRAS=""
 # The dependencies are a layer of their own, built anew only when the lock changes. Byte code that is never checked
 # against its source stays valid whatever happens to the files' times.
 COPY requirements.lock ./
-RUN sed -n '/^# runtime$/,/^$/p' requirements.lock > runtime.txt \
+RUN for section in runtime $EXTRAS; do sed -n "/^# $section\$/,/^\$/p" requirements.lock; done > runtime.txt \
     && sed -n '/^# build$/,/^$/p' requirements.lock > build.txt \
     && python -m venv --without-pip /opt/participants \
     && python -m pip --python /opt/participants install --no-compile --require-hashes -r runtime.txt \

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
+import math
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -24,13 +26,18 @@ from server.gateway.operations import Operations
 from server.operations.health import Health
 from server.operations.metrics import Metrics
 from server.operations.telemetry import Telemetry
+from server.participants.changes import Changes
+from server.participants.reading import Reading
 from server.participants.service import Participants
 from server.parts import Parts
+from server.postgres.changes import PostgresChanges
 from server.postgres.database import Database
 from server.postgres.keys import PostgresKeys
 from server.postgres.participants import PostgresParticipants
 from server.postgres.probe import Probe
+from server.postgres.reading import PostgresReading
 from server.rpc import server as rpc
+from server.rpc.calls import Calls
 from server.writes.group_commit import GroupCommit
 
 if TYPE_CHECKING:
@@ -41,6 +48,8 @@ logger = logging.getLogger(__name__)
 # grpcio leaves six dead objects a call in cycles. With Python's threshold the collector would look for them among what
 # is in use; with a far larger one the dead fill the processor's caches, and each collection is a pause.
 GARBAGE_THRESHOLD = 5_000
+# Ctrl-C reaches a worker from the terminal and by its supervisor: what follows sooner is the same signal; in seconds.
+SECOND_SIGNAL_AFTER = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +69,9 @@ async def serve(
     `fixed_organization_id` is the organization of `settings.api_key`; `ready` is called once the service answers.
     """
     gc.set_threshold(GARBAGE_THRESHOLD)
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop, hurry = _signals()
     parts = Parts()
-    async with service(settings, conninfo, fixed_organization_id, parts) as listening:
+    async with service(settings, conninfo, fixed_organization_id, parts, hurry) as listening:
         # What the start has made stays: no collection needs to look at it again.
         gc.collect()
         gc.freeze()
@@ -73,11 +80,33 @@ async def serve(
         logger.info("stopping")
 
 
+def _signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Returns what is set by the first SIGINT or SIGTERM, and what by the next."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    first = math.inf
+
+    def on_signal() -> None:
+        nonlocal first
+        if not stop.is_set():
+            first = loop.time()
+            stop.set()
+        elif loop.time() - first >= SECOND_SIGNAL_AFTER:
+            hurry.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    return stop, hurry
+
+
 @asynccontextmanager
 async def service(
-    settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None, parts: Parts
+    settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None, parts: Parts, hurry: asyncio.Event
 ) -> AsyncIterator[Listening]:
-    """Opens the service, yields where it listens, and closes it. `parts` are told what must not end before that."""
+    """Opens the service, yields where it listens, drains and closes it.
+
+    `parts` are told what must not end before that; `hurry` is set once it is not to wait.
+    """
     async with AsyncExitStack() as stack:
         database = Database(conninfo, settings.database_connections)
         stack.push_async_callback(database.close)
@@ -96,11 +125,13 @@ async def service(
         health = Health(probe.can_write)
         _watch(metrics, database, writer, health)
         interceptor = Interceptor(authenticator, telemetry)
-        servicer = ParticipantServicer(Participants(repository, writer))
+        servicer = ParticipantServicer(
+            Participants(writer), Reading(PostgresReading(database)), Changes(PostgresChanges(database))
+        )
 
-        buffers = Buffers()
+        buffers, calls = Buffers(), Calls()
         share_ports = settings.workers > 1
-        grpc_servers = rpc.grpc_servers(servicer, interceptor, health, buffers, reflect=settings.reflection)
+        grpc_servers = rpc.grpc_servers(servicer, interceptor, health, buffers, calls, reflect=settings.reflection)
         grpc_address = rpc.listen(grpc_servers, settings.grpc_address, share_port=share_ports)
         http_address = operations_address = None
         if settings.http_address is not None:
@@ -132,10 +163,18 @@ async def service(
         await health.check()
         await stack.enter_async_context(_background(parts, "the health watch", health.watch_forever()))
         await stack.enter_async_context(_background(parts, "the metrics", metrics.sample_forever()))
-        for running in await stack.enter_async_context(rpc.serving(grpc_servers)):
+        for running in await stack.enter_async_context(rpc.serving(grpc_servers, calls, hurry)):
             parts.watch("a gRPC server", running)
-        stack.callback(health.drain)
+        stack.push_async_callback(_drain, health, settings.drain_seconds, hurry)
         yield Listening(grpc_address, http_address, operations_address)
+
+
+async def _drain(health: Health, seconds: float, hurry: asyncio.Event) -> None:
+    """Says that the service is not ready, and goes on serving until those who call it have noticed."""
+    health.drain()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await hurry.wait()
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 MAX_WORKERS = 64
 MAX_DATABASE_CONNECTIONS = 1000
+MAX_DRAIN_SECONDS = 3_600
 
 # How to connect to Postgres: a connection URL, or what returns the one to use for the next connection.
 Conninfo = str | Callable[[], str]
@@ -51,7 +52,8 @@ class Settings:
     """`database_url` None means the embedded Postgres; `http_address` None means no gateway, `operations_address` None
     no port for operators alone, `tls` None no TLS.
 
-    `database_url_file` is where `database_url` was read, and later ones may be.
+    `database_url_file` is where `database_url` was read, and later ones may be; `drain_seconds` is how long it goes on
+    serving after a signal to stop, while it says that it is not ready.
     """
 
     database_url: str | None
@@ -65,6 +67,7 @@ class Settings:
     api_key: str | None
     workers: int
     reflection: bool
+    drain_seconds: int
     log_format: str
     tracing: bool
 
@@ -89,6 +92,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         api_key=_api_key(environment),
         workers=_number(environment, "PARTICIPANTS_WORKERS", 1, MAX_WORKERS),
         reflection=_switch(environment, "PARTICIPANTS_REFLECTION", default=True),
+        drain_seconds=_number(environment, "PARTICIPANTS_DRAIN_SECONDS", 0, MAX_DRAIN_SECONDS, minimum=0),
         log_format=_log_format(environment),
         # OpenTelemetry's own variables, which its library reads.
         tracing=any(environment.get(f"OTEL_EXPORTER_OTLP{part}_ENDPOINT") for part in ("", "_TRACES")),
@@ -164,10 +168,10 @@ def _api_key(environment: Mapping[str, str]) -> str | None:
     return key
 
 
-def _number(environment: Mapping[str, str], name: str, default: int, maximum: int) -> int:
+def _number(environment: Mapping[str, str], name: str, default: int, maximum: int, *, minimum: int = 1) -> int:
     value = environment.get(name) or str(default)
-    if not re.fullmatch(r"[0-9]{1,6}", value) or not 1 <= int(value) <= maximum:
-        raise ConfigurationError(f"{name} is {value!r}; set it to a number from 1 to {maximum}")
+    if not re.fullmatch(r"[0-9]{1,6}", value) or not minimum <= int(value) <= maximum:
+        raise ConfigurationError(f"{name} is {value!r}; set it to a number from {minimum} to {maximum}")
     return int(value)
 
 

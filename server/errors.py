@@ -15,6 +15,8 @@ class Code(Enum):
     UNAUTHENTICATED = (16, 401, "unauthorized")
     PERMISSION_DENIED = (7, 403, "forbidden")
     NOT_FOUND = (5, 404, "not_found")
+    ALREADY_EXISTS = (6, 409, "already_exists")
+    FAILED_PRECONDITION = (9, 409, "failed_precondition")
     ABORTED = (10, 409, "conflict")
     RESOURCE_EXHAUSTED = (8, 429, "too_many_requests")
     UNAVAILABLE = (14, 503, "unavailable")
@@ -105,6 +107,26 @@ class NotFound(ServiceError):
     """There is no such thing, or it belongs to another organization: the caller cannot tell which."""
 
     code = Code.NOT_FOUND
+
+
+class AlreadyExists(ServiceError):
+    """Another participant of the organization has the external_id that the request wants."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "EXTERNAL_ID_TAKEN"
+
+    def __init__(self) -> None:
+        super().__init__("another participant has this external_id")
+
+
+class EtagMismatch(ServiceError):
+    """The participant is no longer as the caller saw it. To be read again, so the same request makes no sense."""
+
+    code = Code.ABORTED
+    reason = "ETAG_MISMATCH"
+
+    def __init__(self) -> None:
+        super().__init__("the participant has changed: the etag is no longer current")
 
 
 class Conflict(ServiceError):

@@ -35,8 +35,9 @@ START_TIMEOUT = 30.0
 # the next would too, and the service ends.
 EARLY = 10.0
 MAX_EARLY_DEATHS = 3
-# How long workers may take to stop before they are killed: longer than the calls under way may take.
-STOP_TIMEOUT = 10.0
+# How long workers may take to stop, once they have drained, before they are killed: longer than the calls under way may
+# take.
+STOP_TIMEOUT = 20.0
 # How long a worker may take to stop when its supervisor has died.
 ORPHAN_TIMEOUT = 4.0
 
@@ -56,7 +57,7 @@ def supervise(
         stack.enter_context(_shared_metrics())
         told_to_stop = stack.enter_context(_stop_signals())
         workers = [_Worker(settings, conninfo, fixed_organization_id) for _ in range(settings.workers)]
-        stack.callback(_stop, workers)
+        stack.callback(_stop, workers, settings.drain_seconds + STOP_TIMEOUT)
         answers = [worker.answers(told_to_stop) for worker in workers]
         if all(answers):
             ready(Listening(settings.grpc_address, settings.http_address, settings.operations_address))
@@ -136,10 +137,16 @@ def _replace_the_dead(workers: Sequence[_Worker], told_to_stop: Connection) -> N
             raise PartFailed("the workers die again and again, soon after they start; the lines above say why")
 
 
-def _stop(workers: Sequence[_Worker]) -> None:
-    for worker in workers:
-        worker.process.terminate()
-    deadline = time.monotonic() + STOP_TIMEOUT
+def _stop(workers: Sequence[_Worker], timeout: float) -> None:
+    def tell(*_: object) -> None:
+        for worker in workers:
+            worker.process.terminate()
+
+    # A second signal is for the workers, too: they hurry then.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, tell)
+    tell()
+    deadline = time.monotonic() + timeout
     for worker in workers:
         worker.process.join(max(0.0, deadline - time.monotonic()))
         if worker.process.is_alive():

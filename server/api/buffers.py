@@ -27,7 +27,7 @@ class Buffers:
         """Takes room where there is some for the organization, and tells whether there was."""
         if size > self._free - self._held.get(organization_id, 0):
             return False
-        self.take(organization_id, size)
+        self.change(organization_id, size)
         return True
 
     async def acquire(self, organization_id: str, size: int, deadline: float) -> None:
@@ -45,21 +45,20 @@ class Buffers:
             self._withdraw(organization_id, entry)
             raise
 
-    def take(self, organization_id: str, size: int) -> None:
-        """Counts what is held whether or not there is room for it."""
+    def change(self, organization_id: str, size: int) -> None:
+        """Counts that an organization holds so much more, whether or not there is room for it, or less."""
         self._free -= size
-        self._held[organization_id] = self._held.get(organization_id, 0) + size
-
-    def release(self, organization_id: str, size: int) -> None:
-        """Gives room back."""
-        self._free += size
-        held = self._held[organization_id] - size
+        held = self._held.get(organization_id, 0) + size
         if held:
             self._held[organization_id] = held
         else:
             del self._held[organization_id]
-        if self._waiting:
+        if size < 0 and self._waiting:
             self._let_in()
+
+    def release(self, organization_id: str, size: int) -> None:
+        """Counts that an organization holds so much less."""
+        self.change(organization_id, -size)
 
     def _let_in(self) -> None:
         for organization_id, queue in list(self._waiting.items()):
@@ -78,3 +77,30 @@ class Buffers:
         queue.remove(entry)
         if not queue:
             del self._waiting[organization_id]
+
+
+class Room:
+    """What one call holds of the buffers."""
+
+    __slots__ = ("_buffers", "_organization_id", "_size")
+
+    def __init__(self, buffers: Buffers) -> None:
+        self._buffers = buffers
+        self._organization_id = ""
+        self._size = 0
+
+    async def acquire(self, organization_id: str, size: int, deadline: float) -> None:
+        """Takes room, once there is some. Raises Overloaded where there is none by the deadline."""
+        if not self._buffers.try_acquire(organization_id, size):
+            await self._buffers.acquire(organization_id, size, deadline)
+        self._organization_id, self._size = organization_id, size
+
+    def resize(self, size: int) -> None:
+        """Holds more, whether or not there is room for it, or less."""
+        self._buffers.change(self._organization_id, size - self._size)
+        self._size = size
+
+    def release(self, _: object = None) -> None:
+        """Holds nothing any more."""
+        if self._size:
+            self.resize(0)

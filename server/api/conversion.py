@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from participants.v1 import participant_pb2
@@ -24,7 +24,17 @@ from server.participants.model import (
     etag,
 )
 
-_STATUS_NAMES: dict[int, str | None] = {
+Answer = TypeVar(
+    "Answer",
+    messages.GetParticipantResponse,
+    messages.LookupParticipantResponse,
+    messages.UpdateParticipantResponse,
+    messages.SetParticipantStatusResponse,
+    messages.EnrollParticipantResponse,
+    messages.UnenrollParticipantResponse,
+)
+
+STATUS_NAMES: dict[int, str | None] = {
     participant_pb2.Participant.STATUS_UNSPECIFIED: None,
     participant_pb2.Participant.ACTIVE: Status.ACTIVE.value,
     participant_pb2.Participant.SUSPENDED: Status.SUSPENDED.value,
@@ -58,7 +68,7 @@ def upsert_from_request(
         last_name=request.last_name or _empty_or_none(request, "last_name"),
         phone=request.phone or _empty_or_none(request, "phone"),
         program_id=request.program_id or _empty_or_none(request, "program_id"),
-        status=_STATUS_NAMES.get(request.status, "unknown"),
+        status=STATUS_NAMES.get(request.status, "unknown"),
         # dict() and items() of a protobuf map take longer.
         attributes={key: attributes[key] for key in attributes},
         tags=request.tags[:],
@@ -78,14 +88,13 @@ def _empty_or_none(request: messages.CreateParticipantRequest, field: Any) -> st
 def create_response(written: Written) -> messages.CreateParticipantResponse:
     """Returns the answer to CreateParticipant."""
     response = messages.CreateParticipantResponse(result=_RESULT_NUMBERS[written.result])
-    _fill(response.participant, written.participant)
+    fill(response.participant, written.participant)
     return response
 
 
-def get_response(participant: Participant) -> messages.GetParticipantResponse:
-    """Returns the answer to GetParticipant."""
-    response = messages.GetParticipantResponse()
-    _fill(response.participant, participant)
+def answer(response: Answer, participant: Participant) -> Answer:
+    """Returns an empty response with a participant put in."""
+    fill(response.participant, participant)
     return response
 
 
@@ -94,12 +103,12 @@ def add_results(response: messages.BatchCreateParticipantsResponse, outcomes: It
     add = response.results.add
     for outcome in outcomes:
         if isinstance(outcome, Written):
-            _fill(add(result=_RESULT_NUMBERS[outcome.result]).participant, outcome.participant)
+            fill(add(result=_RESULT_NUMBERS[outcome.result]).participant, outcome.participant)
         else:
             add(status=status_from_error(outcome.error, limit=MAX_VIOLATION_BYTES))
 
 
-def _fill(message: participant_pb2.Participant, participant: Participant | ParticipantNames) -> None:
+def fill(message: participant_pb2.Participant, participant: Participant | ParticipantNames) -> None:
     """Sets the fields of an empty message, in place: one that is made by itself is copied into its response."""
     message.id = participant.id
     message.external_id = participant.external_id

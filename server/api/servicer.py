@@ -11,14 +11,19 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeVar
 
+from google.protobuf.empty_pb2 import Empty
 from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceServicer
 
 from server.api.call import Call
-from server.api.conversion import add_results, create_response, get_response, upsert_from_request
+from server.api.changes import update_from_request, update_from_status_request
+from server.api.conversion import add_results, answer, create_response, upsert_from_request
+from server.api.listing import list_response, listing_from_request
 from server.api.validation import validate
 from server.errors import Internal, ServiceError
-from server.participants.model import Outcome, Rejected, Upsert
+from server.participants.changes import Changes
+from server.participants.model import Outcome, Participant, Rejected, Upsert
+from server.participants.reading import Reading
 from server.participants.service import Participants
 
 logger = logging.getLogger(__name__)
@@ -36,8 +41,10 @@ class ParticipantServicer(ParticipantServiceServicer):
 
     # The overrides that mypy is told to let pass take a Call where the generated class has grpc's context.
 
-    def __init__(self, participants: Participants) -> None:
+    def __init__(self, participants: Participants, reading: Reading, changes: Changes) -> None:
         self._participants = participants
+        self._reading = reading
+        self._changes = changes
 
     async def CreateParticipant(  # type: ignore[override]
         self, request: messages.CreateParticipantRequest, call: Call
@@ -49,8 +56,53 @@ class ParticipantServicer(ParticipantServiceServicer):
         self, request: messages.GetParticipantRequest, call: Call
     ) -> messages.GetParticipantResponse:
         validate(request)
-        participant = await self._participants.get(call.organization_id, request.id, call.deadline)
-        return get_response(participant)
+        participant = await self._reading.get(call.organization_id, request.id, call.deadline)
+        return answer(messages.GetParticipantResponse(), participant)
+
+    async def LookupParticipant(  # type: ignore[override]
+        self, request: messages.LookupParticipantRequest, call: Call
+    ) -> messages.LookupParticipantResponse:
+        validate(request)
+        participant = await self._reading.lookup(call.organization_id, request.external_id, call.deadline)
+        return answer(messages.LookupParticipantResponse(), participant)
+
+    async def ListParticipants(  # type: ignore[override]
+        self, request: messages.ListParticipantsRequest, call: Call
+    ) -> messages.ListParticipantsResponse:
+        validate(request)
+        listing = listing_from_request(request, call.organization_id)
+        return list_response(listing, await self._reading.list(listing, call.deadline))
+
+    async def UpdateParticipant(  # type: ignore[override]
+        self, request: messages.UpdateParticipantRequest, call: Call
+    ) -> messages.UpdateParticipantResponse:
+        validate(request)
+        update = update_from_request(request, call.organization_id)
+        return answer(messages.UpdateParticipantResponse(), await self._changes.update(update, call.deadline))
+
+    async def SetParticipantStatus(  # type: ignore[override]
+        self, request: messages.SetParticipantStatusRequest, call: Call
+    ) -> messages.SetParticipantStatusResponse:
+        validate(request)
+        update = update_from_status_request(request, call.organization_id)
+        return answer(messages.SetParticipantStatusResponse(), await self._changes.update(update, call.deadline))
+
+    async def EnrollParticipant(  # type: ignore[override]
+        self, request: messages.EnrollParticipantRequest, call: Call
+    ) -> messages.EnrollParticipantResponse:
+        return answer(messages.EnrollParticipantResponse(), await self._set_enrollment(request, call, active=True))
+
+    async def UnenrollParticipant(  # type: ignore[override]
+        self, request: messages.UnenrollParticipantRequest, call: Call
+    ) -> messages.UnenrollParticipantResponse:
+        return answer(messages.UnenrollParticipantResponse(), await self._set_enrollment(request, call, active=False))
+
+    async def DeleteParticipant(  # type: ignore[override]
+        self, request: messages.DeleteParticipantRequest, call: Call
+    ) -> Empty:
+        validate(request)
+        await self._changes.delete(call.organization_id, request.id.lower(), request.etag, call.deadline)
+        return Empty()
 
     async def BatchCreateParticipants(  # type: ignore[override]
         self, request: messages.BatchCreateParticipantsRequest, call: Call
@@ -67,6 +119,18 @@ class ParticipantServicer(ParticipantServiceServicer):
         async for outcomes in _slices(await self._participants.upsert_all(upserts, call.deadline)):
             add_results(response, [_told(outcome, call) for outcome in outcomes])
         return response
+
+    async def _set_enrollment(
+        self,
+        request: messages.EnrollParticipantRequest | messages.UnenrollParticipantRequest,
+        call: Call,
+        *,
+        active: bool,
+    ) -> Participant:
+        validate(request)
+        return await self._changes.set_enrollment(
+            call.organization_id, request.id, request.program_id, call.deadline, active=active
+        )
 
 
 def _upsert_or_rejected(request: messages.CreateParticipantRequest, call: Call, *, whole: bool) -> Upsert | Rejected:

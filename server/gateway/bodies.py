@@ -10,7 +10,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from server.api.buffers import Buffers
+from server.api.buffers import Buffers, Room
 from server.gateway.answers import HttpError
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -45,8 +45,8 @@ class Body:
         if "complete" in self.state:
             return decode(await _read(self.receive))
         deadline = min(deadline, asyncio.get_running_loop().time() + BODY_TIMEOUT)
-        if not buffers.try_acquire(organization_id, self.size):
-            await buffers.acquire(organization_id, self.size, deadline)
+        room = Room(buffers)
+        await room.acquire(organization_id, self.size, deadline)
         try:
             async with asyncio.timeout_at(deadline):
                 body = await _read(self.receive)
@@ -56,7 +56,7 @@ class Body:
                 408, "request_timeout", "the body did not arrive in time", {"connection": "close"}
             ) from None
         finally:
-            buffers.release(organization_id, self.size)
+            room.release()
 
 
 def _check_type(headers: Mapping[str, str]) -> None:

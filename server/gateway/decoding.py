@@ -134,7 +134,11 @@ def _setter(field: FieldDescriptor) -> Setter:
                 setattr(message, name, number)
 
         return set_enum
-    raise NotImplementedError(f"{field.full_name} is of a type that requests have not had so far")
+
+    def refuse(message: Message, value: Any, path: str, violations: list[FieldViolation]) -> None:  # noqa: ARG001
+        violations.append(FieldViolation(path, "UNSUPPORTED_FIELD", "cannot be given over HTTP yet"))
+
+    return refuse
 
 
 def _map_setter(name: str, entry: Descriptor) -> Setter:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -13,6 +14,7 @@ from server.errors import ServiceError
 MAX_ATTRIBUTES = 256
 MAX_ATTRIBUTE_BYTES = 65_536
 MAX_TAG_BYTES = 16_384
+MAX_TAGS = 256
 MAX_TAG_LENGTH = 255
 
 
@@ -57,6 +59,32 @@ class Upsert:
     whole: bool = True
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class Update:
+    """What to change of the participant with this id.
+
+    What is None stays as it is, and so do an empty `external_id`, `attributes` and `tags`; a profile field that is
+    empty is cleared. `add_tags` come behind the tags, or behind `tags`; then `remove_attributes` and `remove_tags` go.
+    An `etag` that is not empty must be current.
+    """
+
+    organization_id: str
+    participant_id: str
+    external_id: str = ""
+    status: str | None = None
+    display_name: str | None = None
+    email: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    phone: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    remove_attributes: Sequence[str] = ()
+    tags: Sequence[str] = ()
+    add_tags: Sequence[str] = ()
+    remove_tags: Sequence[str] = ()
+    etag: str = ""
+
+
 @dataclass(slots=True)
 class Balance:
     """What a participant holds of one asset; amounts are decimal strings."""
@@ -75,12 +103,23 @@ class Tier:
     rank: int
 
 
+_is_revision = re.compile(r"[1-9a-f][0-9a-f]{0,14}").fullmatch
+
+
 def etag(participant_id: str, revision: int) -> str:
     """Returns the etag of a participant's revision.
 
     The id is in it because a participant that is deleted and made anew starts at the first revision again.
     """
     return f"{participant_id[-12:]}{revision:x}"
+
+
+def revision_of(etag_: str, participant_id: str) -> int:
+    """Returns the revision in an etag of a participant, and 0, which no revision is, for what is none of its etags."""
+    own, revision = etag_[:12], etag_[12:]
+    if own != participant_id[-12:] or not _is_revision(revision):
+        return 0
+    return int(revision, 16)
 
 
 class Participant(NamedTuple):

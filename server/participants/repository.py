@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from server.participants.model import Outcome, Participant, Retry, Upsert
+from server.participants.listing import Listing, Page
+from server.participants.model import Outcome, Participant, Retry, Update, Upsert
 
 
 class ParticipantRepository(Protocol):
@@ -23,8 +24,38 @@ class ParticipantRepository(Protocol):
         transactions, and Refused when nothing was written because the database does not take some value of some upsert.
         """
 
+
+class ReadRepository(Protocol):
+    """Finds participants. Every method raises Unavailable when the database cannot be reached."""
+
     async def get(self, organization_id: str, participant_id: str) -> Participant | None:
         """Returns the organization's participant with that id."""
+
+    async def lookup(self, organization_id: str, external_id: str) -> Participant | None:
+        """Returns the organization's participant with that external_id."""
+
+    async def list(self, listing: Listing) -> Page:
+        """Returns a page of a list."""
+
+
+class ChangeRepository(Protocol):
+    """Changes participants, each in one commit, and answers with what was committed.
+
+    Every method answers with Retry when another transaction held the participant or had just written it: nothing was
+    written, and the change is to be run again. When one is cancelled, nothing of it is written any more once it has
+    returned. Every method raises NotFound, and Unavailable when the database cannot be reached.
+    """
+
+    async def update(self, update: Update) -> Participant | Retry:
+        """Changes what an update says. Raises AlreadyExists, EtagMismatch, and InvalidArgument for too much of it."""
+
+    async def set_enrollment(
+        self, organization_id: str, participant_id: str, program_id: str, *, active: bool
+    ) -> Participant | Retry:
+        """Enrolls a participant in a program, or ends its enrollment."""
+
+    async def delete(self, organization_id: str, participant_id: str, etag: str) -> Retry | None:
+        """Erases a participant and all that hangs on it. Raises EtagMismatch."""
 
 
 class UpsertWriter(Protocol):

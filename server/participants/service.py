@@ -1,20 +1,19 @@
-"""The use case: create a participant, or update it if its external_id exists; read it back."""
+"""The use case: create a participant, or update it if its external_id exists."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 
-from server.errors import DeadlineExceeded, FieldViolation, InvalidArgument, NotFound
-from server.participants.model import MAX_TAG_LENGTH, Outcome, Participant, Rejected, Upsert, Written
-from server.participants.repository import ParticipantRepository, UpsertWriter
+from server.errors import FieldViolation, InvalidArgument
+from server.participants.model import MAX_TAG_LENGTH, Outcome, Rejected, Upsert, Written
+from server.participants.repository import UpsertWriter
 
 
 class Participants:
-    """Upserts and reads the participants of all organizations."""
+    """Upserts the participants of all organizations."""
 
-    def __init__(self, repository: ParticipantRepository, writer: UpsertWriter) -> None:
-        self._repository = repository
+    def __init__(self, writer: UpsertWriter) -> None:
         self._writer = writer
 
     async def upsert(self, upsert: Upsert, deadline: float) -> Written:
@@ -53,17 +52,6 @@ class Participants:
             raise
         return [outcome.result() if isinstance(outcome, asyncio.Future) else outcome for outcome in submitted]
 
-    async def get(self, organization_id: str, participant_id: str, deadline: float) -> Participant:
-        """Returns a participant of the organization, or raises NotFound, DeadlineExceeded and Unavailable."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                participant = await self._repository.get(organization_id, participant_id)
-        except TimeoutError:
-            raise DeadlineExceeded from None
-        if participant is None:
-            raise NotFound("there is no participant with this id", reason="PARTICIPANT_NOT_FOUND")
-        return participant
-
     def _submit(self, upsert: Upsert | Rejected, deadline: float) -> asyncio.Future[Outcome] | Rejected:
         if isinstance(upsert, Rejected):
             return upsert
@@ -74,8 +62,8 @@ class Participants:
         return self._writer.submit(upsert, deadline, bulk=True)
 
 
-def normalized_tags(tags: Sequence[str]) -> Sequence[str]:
-    """Returns the tags in lower case without repeats, the first place kept.
+def normalized_tags(tags: Sequence[str], field: str = "tags") -> Sequence[str]:
+    """Returns the tags of a field in lower case without repeats, the first place kept.
 
     Lower case can be longer (U+0130 becomes two code points), so a tag may be too long only now.
     """
@@ -89,7 +77,7 @@ def normalized_tags(tags: Sequence[str]) -> Sequence[str]:
         message = f"must be at most {MAX_TAG_LENGTH} characters in lower case"
         raise InvalidArgument(
             tuple(
-                FieldViolation(f"tags[{index}]", "STRING_MAX_LEN", message)
+                FieldViolation(f"{field}[{index}]", "STRING_MAX_LEN", message)
                 for index, tag in enumerate(tags)
                 if len(tag.lower()) > MAX_TAG_LENGTH
             )

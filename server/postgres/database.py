@@ -14,7 +14,7 @@ from server.participants.repository import Contention
 from server.postgres.errors import STALE_CONNECTION, translated_errors
 from server.postgres.pool import connection_pool
 from server.postgres.prepared import PreparedConnection, Row
-from server.postgres.queries import Query
+from server.postgres.queries.query import Query
 
 # How long a connection stays out of the pool, in seconds: the pool looks at its age only when it comes back.
 LEASE = 60.0

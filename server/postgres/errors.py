@@ -17,7 +17,14 @@ from server.participants.repository import Contention, Refused
 
 logger = logging.getLogger(__name__)
 
-_CONTENTION = (errors.DeadlockDetected, errors.LockNotAvailable, errors.SerializationFailure)
+# Where a constraint forbids a row that the statement's snapshot allowed, another transaction came in between.
+_CONTENTION = (
+    errors.DeadlockDetected,
+    errors.LockNotAvailable,
+    errors.SerializationFailure,
+    errors.UniqueViolation,
+    errors.ForeignKeyViolation,
+)
 
 # A new connection may do better: it finds the new primary where this one's server was demoted (class 25), and has its
 # statements where a pooler forgot them or a migration changed what they answer with.

@@ -19,11 +19,13 @@ GRANTS = {
     "api_keys": ("SELECT", "UPDATE (last_used_at)"),
     "audit_log": ("INSERT",),
     "programs": ("SELECT",),
-    "participants": ("SELECT", "INSERT", "UPDATE"),
-    "enrollments": ("SELECT", "INSERT", "UPDATE"),
-    "counters": ("SELECT",),
-    "balances": ("SELECT",),
-    "tiers": ("SELECT",),
+    # What is erased is deleted from every table.
+    "participants": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "participant_labels": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "enrollments": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "counters": ("SELECT", "DELETE"),
+    "balances": ("SELECT", "DELETE"),
+    "tiers": ("SELECT", "DELETE"),
 }
 
 

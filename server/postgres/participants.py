@@ -1,32 +1,28 @@
-"""The participants in Postgres: rows in and out of the queries."""
+"""The upserts in Postgres."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import orjson
 from uuid_utils import uuid7
 
-from server.errors import FieldViolation, InvalidArgument, NotFound, ServiceError
 from server.participants.model import (
     MAX_ATTRIBUTE_BYTES,
     MAX_ATTRIBUTES,
     MAX_TAG_BYTES,
     RETRY,
-    Balance,
     Outcome,
-    Participant,
     ParticipantNames,
     Rejected,
     Retry,
-    Tier,
     Upsert,
     Written,
 )
 from server.postgres import queries
 from server.postgres.database import Database
 from server.postgres.prepared import Row
+from server.postgres.rows import REFUSALS, array, participant
 
 # All of plain Postgres is one route: any upserts may share a statement.
 _ROUTE = ""
@@ -34,10 +30,7 @@ _LIMITS = tuple(str(limit).encode() for limit in (MAX_ATTRIBUTES, MAX_ATTRIBUTE_
 # As jsonb an attribute takes more than eight bytes: with no more than this there are not too many.
 _SURELY_WITHIN_LIMITS = str(MAX_ATTRIBUTES * 8).encode()
 _BOOLEANS = {True: b"t", False: b"f"}
-# The columns in which every query answers with a participant: as they are up to `program_ids`, then those to be read.
 _NAMES = len(ParticipantNames._fields)
-_PLAIN = Participant._fields.index("attributes")
-_NOTHING: Mapping[str, Any] = {}
 
 
 class PostgresParticipants:
@@ -67,11 +60,6 @@ class PostgresParticipants:
             outcomes[row[0]] = _outcome(row)
         return outcomes
 
-    async def get(self, organization_id: str, participant_id: str) -> Participant | None:
-        """Reads one participant (see ParticipantRepository)."""
-        rows = await self._database.read(queries.GET, organization_id.encode(), participant_id.encode())
-        return _participant(rows[0]) if rows else None
-
 
 def _parameters(upsert: Upsert) -> Sequence[bytes | None]:
     """Returns an upsert as upsert_one.sql reads it."""
@@ -81,7 +69,7 @@ def _parameters(upsert: Upsert) -> Sequence[bytes | None]:
         upsert.external_id.encode(),
         *[value if value is None else value.encode() for value in _texts(upsert)],
         orjson.dumps(upsert.attributes) if upsert.attributes else None,
-        _array(upsert.tags) if upsert.tags else None,
+        array(upsert.tags) if upsert.tags else None,
         _SURELY_WITHIN_LIMITS,
     )
 
@@ -90,21 +78,6 @@ def _texts(upsert: Upsert) -> Sequence[str | None]:
     return (
         upsert.status, upsert.display_name, upsert.email, upsert.first_name, upsert.last_name, upsert.phone,
     )  # fmt: skip
-
-
-def _array(values: Sequence[str]) -> bytes:
-    """Returns an array in Postgres' text format."""
-    quoted = '","'.join(values) if _is_plain(values) else '","'.join(_escaped(value) for value in values)
-    return f'{{"{quoted}"}}'.encode()
-
-
-def _is_plain(values: Sequence[str]) -> bool:
-    text = "".join(values)
-    return '"' not in text and "\\" not in text
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _encoded(upserts: Sequence[Upsert]) -> bytes:
@@ -135,52 +108,9 @@ def _outcome(row: Row) -> Outcome | Retry:
     outcome = row[1]
     if outcome is None:
         return RETRY
-    error = _ERRORS.get(outcome)
+    error = REFUSALS.get(outcome)
     if error is not None:
         return Rejected(error())
     if len(row) == 2 + _NAMES:
         return Written(outcome, ParticipantNames(*row[2:]))
-    return Written(outcome, _participant(row[2:]))
-
-
-def _participant(row: Row) -> Participant:
-    """Returns the participant in a row, whose columns are named and ordered as the fields are (a test holds that)."""
-    attributes, counters, balances, tiers = row[_PLAIN:]
-    return Participant._make(
-        (
-            *row[:_PLAIN],
-            orjson.loads(attributes),
-            dict(counters) if counters else _NOTHING,
-            [Balance(*balance) for balance in sorted(balances)] if balances else (),
-            {key: Tier(level, rank) for key, level, rank in tiers} if tiers else _NOTHING,
-        )
-    )
-
-
-def _unknown_program() -> ServiceError:
-    return NotFound("there is no program with this program_id", reason="PROGRAM_NOT_FOUND")
-
-
-def _too_many_attributes() -> ServiceError:
-    message = f"the participant would have more than {MAX_ATTRIBUTES} attributes"
-    return InvalidArgument((FieldViolation("attributes", "TOO_MANY_ATTRIBUTES", message),))
-
-
-def _attributes_too_large() -> ServiceError:
-    message = (
-        f"the participant would have attributes of more than {MAX_ATTRIBUTE_BYTES} bytes, keys and values together"
-    )
-    return InvalidArgument((FieldViolation("attributes", "ATTRIBUTES_TOO_LARGE", message),))
-
-
-def _tags_too_large() -> ServiceError:
-    message = f"the participant would have tags of more than {MAX_TAG_BYTES} bytes"
-    return InvalidArgument((FieldViolation("tags", "TAGS_TOO_LARGE", message),))
-
-
-_ERRORS = {
-    "unknown_program": _unknown_program,
-    "too_many_attributes": _too_many_attributes,
-    "attributes_too_large": _attributes_too_large,
-    "tags_too_large": _tags_too_large,
-}
+    return Written(outcome, participant(row[2:]))

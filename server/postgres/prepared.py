@@ -22,11 +22,12 @@ from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
-from server.postgres.queries import Query
+from server.postgres.queries.query import Query
 
 # How long a statement that is cancelled may take to end before its connection is closed instead; in seconds. A frozen
 # Postgres answers neither the statement nor the request to cancel it.
 CANCEL_TIMEOUT = 2.0
+CANCEL_AGAIN = 0.2
 
 _SUCCESSES = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
@@ -83,15 +84,17 @@ class PreparedConnection:
         return self._rows(query, await self._sent())
 
     async def cancel(self) -> None:
-        """Asks the server to cancel what is under way, once, and waits until it is over, or closes the connection."""
+        """Asks the server to cancel what is under way, and waits until it is over, or closes the connection."""
         if self._answer is None:
             return
-        self._ended = self._loop.create_future()
+        ended = self._ended = self._loop.create_future()
         try:
             async with asyncio.timeout(CANCEL_TIMEOUT):
-                with contextlib.suppress(psycopg.Error):
-                    await self.connection.cancel_safe(timeout=CANCEL_TIMEOUT)
-                await self._ended
+                while not ended.done():
+                    with contextlib.suppress(psycopg.Error):
+                        await self.connection.cancel_safe(timeout=CANCEL_TIMEOUT)
+                    # A request that arrives before the server has begun the statement is lost.
+                    await asyncio.wait((ended,), timeout=CANCEL_AGAIN)
         except TimeoutError:
             pass
         finally:

@@ -16,16 +16,21 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from server.api.buffers import Buffers
+from server.api.buffers import Buffers, Room
 from server.api.call import Interceptor, request_id_from
 from server.api.servicer import ParticipantServicer
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
 from server.errors import DeadlineExceeded, FieldViolation, Internal, InvalidArgument, RequestTooLarge, ServiceError
+from server.rpc.calls import Calls
 
 # gRPC's own default, and more than a participant can hold.
 MAX_REQUEST_BYTES = 4 << 20
 # What grpcio reads at the most. It refuses what is larger in its own words, so a little more is read to refuse in ours.
 READ_BYTES = 5 << 20
+# What a call under way is taken to hold: about the answer with the largest participant, and see ANSWER_COPIES.
+CALL_BYTES = 160 << 10
+# Python holds an answer until the caller has taken it, and so does grpcio.
+ANSWER_COPIES = 2
 # How long a message may take to arrive, in seconds.
 RECEIVE_TIMEOUT = 10.0
 
@@ -35,65 +40,64 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def service_handlers(
-    service: ServiceDescriptor, servicer: ParticipantServicer, interceptor: Interceptor, buffers: Buffers
+    service: ServiceDescriptor, servicer: ParticipantServicer, interceptor: Interceptor, buffers: Buffers, calls: Calls
 ) -> grpc.GenericRpcHandler:
-    """Returns the handlers of all RPCs of a service. They share one room for what is on its way."""
-    handlers = {method.name: _handler(method, servicer, interceptor, buffers) for method in service.methods}
+    """Returns the handlers of all RPCs of a service."""
+    handlers = {method.name: _handler(method, servicer, interceptor, buffers, calls) for method in service.methods}
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
 def _handler(
-    method: MethodDescriptor, servicer: ParticipantServicer, interceptor: Interceptor, buffers: Buffers
+    method: MethodDescriptor, servicer: ParticipantServicer, interceptor: Interceptor, buffers: Buffers, calls: Calls
 ) -> Any:
     name = method.name
     call_method = getattr(servicer, name)
     parse = GetMessageClass(method.input_type).FromString
 
     async def answer(_messages: object, context: Context) -> bytes:
-        caller = ""
+        room = Room(buffers)
+        # Called when the caller has taken the answer, or has gone.
+        context.add_done_callback(room.release)  # type: ignore[arg-type]  # grpc-stubs has a class where a function goes
 
         async def receive(organization_id: str, deadline: float) -> Message:
-            nonlocal caller
-            caller = organization_id
-            return _decoded(parse, await _received(context, buffers, organization_id, deadline))
+            return _decoded(parse, await _received(context, room, organization_id, deadline))
 
         metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
         time_left = context.time_remaining()
+        calls.begin()
         try:
             response = await interceptor.run(
                 name, call_method, receive, metadata, time_left=time_left, peer=context.peer
             )
         except ServiceError as error:
-            failure = error
+            await calls.held()
+            request_id = (isinstance(error, Internal) and error.request_id) or request_id_from(metadata)
+            await _abort(context, error, request_id)
+            raise AssertionError("abort returned") from None
         else:
             serialized = response.SerializeToString()
-            size = len(serialized)
-            buffers.take(caller, size)
-            # Called when the caller has taken the answer, or has gone.
-            context.add_done_callback(lambda _: buffers.release(caller, size))  # type: ignore[arg-type]  # as grpc-stubs has it
+            room.resize(ANSWER_COPIES * len(serialized))
+            await calls.held()
             return serialized
-        request_id = (isinstance(failure, Internal) and failure.request_id) or request_id_from(metadata)
-        await _abort(context, failure, request_id)
-        raise AssertionError("abort returned")
+        finally:
+            calls.end()
 
     # Messages stay bytes: grpcio would answer one that does not parse in its own words.
     return grpc.stream_unary_rpc_method_handler(answer, request_deserializer=None, response_serializer=None)
 
 
-async def _received(context: Context, buffers: Buffers, organization_id: str, deadline: float) -> bytes:
+async def _received(context: Context, room: Room, organization_id: str, deadline: float) -> bytes:
     """Returns the call's one message. Raises InvalidArgument, DeadlineExceeded and Overloaded."""
     deadline = min(deadline, asyncio.get_running_loop().time() + RECEIVE_TIMEOUT)
     # How long the message is shows when it is there.
-    if not buffers.try_acquire(organization_id, READ_BYTES):
-        await buffers.acquire(organization_id, READ_BYTES, deadline)
+    await room.acquire(organization_id, READ_BYTES, deadline)
     try:
         async with asyncio.timeout_at(deadline):
             # Whether there is a second one is not asked: that costs a tenth of a call, and nobody reads it.
             request = await context.read()
     except TimeoutError:
         raise DeadlineExceeded from None
-    finally:
-        buffers.release(organization_id, READ_BYTES)
+    room.resize(CALL_BYTES)
     if not isinstance(request, bytes):
         raise _malformed("the call ended without a message")
     if len(request) > MAX_REQUEST_BYTES:

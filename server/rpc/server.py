@@ -5,28 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2_grpc
 
 from server.api.buffers import Buffers
 from server.api.call import Interceptor
 from server.api.servicer import SERVICE, ParticipantServicer
 from server.config import Address
 from server.operations.health import Health
+from server.rpc.calls import Calls
 from server.rpc.handlers import READ_BYTES, service_handlers
 from server.rpc.health import HealthService
+from server.rpc.reflection import reflection_handlers
 from server.sockets import bound
 
 # A grpcio server takes calls in one by one: it asks for the next when the event loop has come round with the last. So
 # several share the port, and the kernel deals connections out to them: a burst of calls comes in at once.
 SERVERS = 16
 # The kernel deals them out by chance, so some are refused from about three quarters of this on.
-MAX_CONNECTIONS = 4_096
+MAX_CONNECTIONS = 2_048
 MAX_METADATA_BYTES = 64 << 10
-# How long calls under way may take to finish once the service is told to stop; in seconds.
-GRACE = 1.0
+# How long calls under way may take to finish once the service stops, and then their answers to be taken; in seconds.
+GRACE, LAST_GRACE = 10.0, 1.0
+# How long callers are given to hear that they are to call no more; in seconds.
+GOAWAY_PAUSE = 0.05
 
 # Times in milliseconds, sizes in bytes; each server of the SERVERS has them for itself.
 OPTIONS = [
@@ -56,22 +60,25 @@ OPTIONS = [
 
 
 def grpc_servers(
-    servicer: ParticipantServicer, interceptor: Interceptor, health: Health, buffers: Buffers, *, reflect: bool
+    servicer: ParticipantServicer,
+    interceptor: Interceptor,
+    health: Health,
+    buffers: Buffers,
+    calls: Calls,
+    *,
+    reflect: bool,
 ) -> Sequence[grpc.aio.Server]:
     """Returns the servers that serve as one; they listen nowhere yet."""
-    handlers = service_handlers(SERVICE, servicer, interceptor, buffers)
-    return [_server(handlers, health, reflect=reflect) for _ in range(SERVERS)]
-
-
-def _server(handlers: grpc.GenericRpcHandler, health: Health, *, reflect: bool) -> grpc.aio.Server:
-    server = grpc.aio.server(options=OPTIONS)
-    server.add_generic_rpc_handlers((handlers,))
-    health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
+    handlers = [service_handlers(SERVICE, servicer, interceptor, buffers, calls)]
     if reflect:
-        reflection.enable_server_reflection(
-            (SERVICE.full_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
-            server,
-        )
+        handlers += reflection_handlers()
+    return [_server(handlers, health) for _ in range(SERVERS)]
+
+
+def _server(handlers: Sequence[grpc.GenericRpcHandler], health: Health) -> grpc.aio.Server:
+    server = grpc.aio.server(options=OPTIONS)
+    server.add_generic_rpc_handlers(handlers)
+    health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
     return server
 
 
@@ -90,8 +97,10 @@ def listen(servers: Sequence[grpc.aio.Server], address: Address, *, share_port: 
 
 
 @asynccontextmanager
-async def serving(servers: Sequence[grpc.aio.Server]) -> AsyncIterator[Sequence[asyncio.Task[None]]]:
-    """Serves where the servers listen, and in the end lets calls under way finish.
+async def serving(
+    servers: Sequence[grpc.aio.Server], calls: Calls, hurry: asyncio.Event
+) -> AsyncIterator[Sequence[asyncio.Task[None]]]:
+    """Serves where the servers listen, and in the end lets calls under way finish, unless it is to hurry.
 
     Yields a task for each server that ends when the server does: one that fails shuts itself down without a word.
     """
@@ -100,7 +109,22 @@ async def serving(servers: Sequence[grpc.aio.Server]) -> AsyncIterator[Sequence[
             await server.start()
         yield [asyncio.create_task(_end_of(server)) for server in servers]
     finally:
-        await asyncio.gather(*(server.stop(GRACE) for server in servers))
+        await _stop(servers, calls, hurry)
+
+
+async def _stop(servers: Sequence[grpc.aio.Server], calls: Calls, hurry: asyncio.Event) -> None:
+    # A server that stops tells its clients, and answers CANCELLED to every call that was sent before they heard. So
+    # answers are held back for a moment: whoever waits for one does not call again before it has heard.
+    await calls.quiet()
+    stopping = asyncio.gather(*(server.stop(GRACE) for server in servers))
+    await asyncio.sleep(GOAWAY_PAUSE)
+    calls.release()
+    waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(calls.idle()), asyncio.ensure_future(hurry.wait())]
+    await asyncio.wait([stopping, *waits], timeout=GRACE, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    # What is left are health watches, which never end, and answers that nobody reads.
+    await asyncio.gather(*(server.stop(None if hurry.is_set() else LAST_GRACE) for server in servers), stopping)
 
 
 async def _end_of(server: grpc.aio.Server) -> None:

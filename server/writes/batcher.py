@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from server.errors import DeadlineExceeded, Unavailable
+from server.errors import DeadlineExceeded, Internal, Unavailable
 from server.participants.model import Outcome, Rejected, Retry
 from server.writes import batching
 from server.writes.batching import BatchingPolicy
@@ -117,15 +118,22 @@ class Batcher:
             self._statements.discard(statement)
             now = time.monotonic()
             self._policy.ended(now, statement.started, taken, len(self._queue))
-            if group:
-                traces = [pending.trace for pending in group if pending.trace is not None]
-                self._observer.statement(len(group), now - statement.started, traces)
-            if outcomes is None:
-                # It was cancelled, so nobody waits any more.
-                outcomes = [Rejected(Unavailable())] * len(group)
-            for pending, outcome in zip(group, outcomes, strict=True):
-                self._settle(pending, outcome)
             self._schedule_start()
+            # It was cancelled, so nobody waits any more.
+            self._settle_all(group, outcomes or [Rejected(Unavailable())] * len(group))
+        if group:
+            traces = [pending.trace for pending in group if pending.trace is not None]
+            self._observer.statement(len(group), now - statement.started, traces)
+
+    def _settle_all(self, group: Sequence[PendingUpsert], outcomes: Outcomes) -> None:
+        """Settles a group; whatever is raised on the way, nothing of it stays held."""
+        left = deque(group)
+        try:
+            for outcome in outcomes:
+                self._settle(left.popleft(), outcome)
+        finally:
+            for pending in left:
+                self._settle(pending, Rejected(Internal()))
 
     def _still_wanted(self, group: Sequence[PendingUpsert]) -> Sequence[PendingUpsert]:
         """Returns whom somebody waits for who still has time, and drops the others."""

@@ -40,6 +40,8 @@ TABLE = [
     ("UNAUTHENTICATED", 401, "unauthorized"),
     ("PERMISSION_DENIED", 403, "forbidden"),
     ("NOT_FOUND", 404, "not_found"),
+    ("ALREADY_EXISTS", 409, "already_exists"),
+    ("FAILED_PRECONDITION", 409, "failed_precondition"),
     ("ABORTED", 409, "conflict"),
     ("RESOURCE_EXHAUSTED", 429, "too_many_requests"),
     ("UNAVAILABLE", 503, "unavailable"),

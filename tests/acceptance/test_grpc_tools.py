@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2
 
 from tests.conftest import Deployment
 from tests.support.clients import reply_from_rpc_error
@@ -46,6 +47,16 @@ def test_grpcurl_describes_the_service_without_a_key(deployment: Deployment) -> 
 def test_grpcurl_describes_the_rules_of_a_request(deployment: Deployment) -> None:
     described = grpcurl(deployment, "describe", "participants.v1.CreateParticipantRequest").stdout
     assert "max_len" in described
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_answers_in_both_versions(deployment: Deployment, version: str) -> None:
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    with grpc.insecure_channel(deployment.service.grpc_address) as channel:
+        call: Any = channel.stream_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
+        (answer,) = call(iter([request.SerializeToString()]), timeout=10)
+    services = reflection_pb2.ServerReflectionResponse.FromString(answer).list_services_response.service
+    assert {SERVICE, f"grpc.reflection.{version}.ServerReflection"} <= {service.name for service in services}
 
 
 def test_grpcurl_calls_with_a_key(deployment: Deployment) -> None:

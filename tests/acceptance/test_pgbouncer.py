@@ -99,7 +99,8 @@ def test_behind_one_that_keeps_them_it_serves_and_leaves_nothing_to_other_client
                     """
                     SELECT 'a setting', name FROM pg_settings WHERE source = 'session' AND name <> ALL (%s)
                     UNION ALL SELECT 'a statement', name FROM pg_prepared_statements WHERE name NOT LIKE 'PGBOUNCER%%'
-                    UNION ALL SELECT 'a lock', locktype FROM pg_locks WHERE locktype = 'advisory'
+                    UNION ALL SELECT 'a lock', locktype FROM pg_locks JOIN pg_database AS d ON d.oid = database
+                    WHERE locktype = 'advisory' AND datname = current_database()
                     """,
                     (TRACKED,),
                 ).fetchall()

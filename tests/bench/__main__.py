@@ -6,47 +6,53 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
-from tests.bench import postgres, workload
+from tests.bench import go_programs, postgres, workload
 from tests.bench.chart import draw
-from tests.bench.lineup import System, systems
+from tests.bench.field import System
+from tests.bench.go_callers import GoCallers
+from tests.bench.lineup import NAMES, systems
 from tests.bench.load import load_generator
 from tests.bench.machine import machine
 from tests.bench.measure import Slot
 from tests.bench.progress import progress
 from tests.bench.report import Results, as_json, as_text
 
-ROUNDS, SLOT = 5, Slot(warm_up=1.0, seconds=2.7)
-# To see that everything works; the figures mean little.
-QUICK_ROUNDS, QUICK_SLOT = 1, Slot(warm_up=1.0, seconds=2.0)
+ROUNDS, SLOT = 5, Slot(warm_up=0.7, seconds=2.2)
+# To see where one stands, with few systems and callers; the figures are rough.
+QUICK_ROUNDS, QUICK_SLOT = 3, Slot(warm_up=0.5, seconds=1.0)
 DIRECTORY = Path(__file__).parent
 
 
 def main() -> None:
     """Runs the benchmark. A run of another kind than the whole one writes no files."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round, to see that everything works")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="the systems to measure")
+    parser.add_argument("--quick", action="store_true", help="short rounds, for a rough idea")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", choices=NAMES, default=NAMES, help="the systems to measure"
+    )
     parser.add_argument("--callers", nargs="+", type=int, metavar="N", help="the numbers of callers to measure with")
+    parser.add_argument("--go-callers", action="store_true", help="have gRPC calls made by callers in Go")
     options = parser.parse_args()
     rounds, slot = (QUICK_ROUNDS, QUICK_SLOT) if options.quick else (ROUNDS, SLOT)
-    results = run(rounds, slot, options.only, options.callers)
+    results = run(rounds, slot, options)
     print(as_text(results))
-    if not (options.quick or options.only or options.callers):
+    if not (options.quick or options.only != NAMES or options.callers or options.go_callers):
         (DIRECTORY / "results.json").write_text(as_json(results))
         draw(results, DIRECTORY / "results.png")
 
 
-def run(rounds: int, slot: Slot, only: list[str] | None, callers_only: list[int] | None) -> Results:
+def run(rounds: int, slot: Slot, options: argparse.Namespace) -> Results:
     """Measures systems, alternating, on one Postgres."""
     measurements = defaultdict(list)
     number = 1
     with postgres.postgres() as server, load_generator() as generator:
         database = postgres.new_database(server, "bench", workload.PARTICIPANTS)
-        with systems(database, generator) as field:
+        callers_in_go = GoCallers(go_programs.built("callers"), generator) if options.go_callers else None
+        with systems(database, callers_in_go or generator, options.only) as field:
             chosen = [
                 (system, callers)
                 for system, callers in order(field)
-                if (only is None or system.name in only) and (callers_only is None or callers in callers_only)
+                if options.callers is None or callers in options.callers
             ]
             for round_number in range(rounds):
                 # Every other round runs backwards, so that whoever comes after a costly neighbour comes before it the

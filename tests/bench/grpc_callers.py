@@ -92,8 +92,12 @@ class _Connection(asyncio.Protocol):
 
     def _ended(self, stream: int) -> bytes:
         """Counts an answered call, and returns the next."""
-        self._calls.latencies.append(time.perf_counter() - self._started.pop(stream))
-        if self._received.pop(stream, 0) < MIN_RESPONSE_BYTES:
+        latency = time.perf_counter() - self._started.pop(stream)
+        if self._received.pop(stream, 0) >= MIN_RESPONSE_BYTES:
+            self._calls.latencies.append(latency)
+        elif self._target.may_be_refused:
+            self._calls.refused += 1
+        else:
             self._calls.fail(RuntimeError("a call was answered by an error"))
         return b"" if self._calls.stopped else self._request(self._headers)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Protocol
 
 import uvloop
 
@@ -27,6 +28,7 @@ _CALLERS: dict[str, Callable[[Target, Calls], AbstractAsyncContextManager[None]]
     "grpc": grpc_callers.calling,
     "http": http_callers.calling,
     "batch": batch_callers.calling,
+    "batch_basic": batch_callers.calling_basic,
     "batch_unchanged": batch_callers.calling_unchanged,
 }
 
@@ -45,10 +47,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a job, and the number of the first request that was not sent."""
+    """What came of a job, the number of the first request that was not sent, and how many were refused."""
 
     measurement: Measurement
     next: int
+    refused: int = 0
+
+
+class Generator(Protocol):
+    """Whoever plays callers."""
+
+    def run(self, job: Job) -> Done: ...
 
 
 class LoadGenerator:
@@ -105,7 +114,7 @@ async def _run(job: Job) -> Done:
         latencies, seconds = calls.latencies.copy(), time.perf_counter() - started
         own_cpu, cpu = time.process_time() - own_cpu, cpu_time(job.server_pids, job.postmaster) - cpu
         calls.stopped = True
-    return Done(measurement(latencies, seconds, cpu, own_cpu, job.target.items), next(calls.numbers))
+    return Done(measurement(latencies, seconds, cpu, own_cpu, job.target.items), next(calls.numbers), calls.refused)
 
 
 async def _wait(seconds: float, calls: Calls) -> None:

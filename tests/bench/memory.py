@@ -5,10 +5,11 @@ from __future__ import annotations
 import psutil
 
 from tests.bench import postgres, workload
-from tests.bench.lineup import Field, service
+from tests.bench.field import Field
 from tests.bench.load import load_generator
 from tests.bench.measure import Slot
 from tests.bench.progress import progress
+from tests.bench.systems.process import running_service
 
 EARLY, LATE = 100_000, 1_000_000
 CALLERS = 32
@@ -20,7 +21,7 @@ def main() -> None:
     """Prints the resident memory at both moments, and their ratio."""
     with postgres.postgres() as server, load_generator() as generator:
         database = postgres.new_database(server, "bench", workload.PARTICIPANTS)
-        with service(database) as (ours, _):
+        with running_service(database.conninfo) as (ours, _):
             measure = Field(database, generator).called("grpc", ours)
             number, resident = 1, {}
             for goal in (EARLY, LATE):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 import orjson
 
+from tests.bench.goals import GOALS, Figure, Goal, Value, p50, p99, postgres_cpu, rate, server_cpu
 from tests.bench.measure import Measurement
 
 Rounds = Sequence[Measurement]
@@ -21,74 +22,21 @@ class Results:
     titles: Mapping[str, str]
     measurements: Mapping[tuple[str, int], Rounds]
 
-    def median(self, name: str, callers: int, value: Callable[[Measurement], float]) -> float:
+    def median(self, name: str, callers: int, value: Value) -> float:
         """Returns the median of a value over the rounds."""
         return median(value(measurement) for measurement in self.measurements[name, callers])
 
-    def ratio(self, over: tuple[str, int], under: tuple[str, int], value: Callable[[Measurement], float]) -> float:
+    def has(self, figure: Figure) -> bool:
+        return (figure.system, figure.callers) in self.measurements
+
+    def ratio(self, goal: Goal) -> float:
         """Returns the median of the ratios of each round: what disturbs a round disturbs both."""
-        pairs = zip(self.measurements[over], self.measurements[under], strict=True)
-        return median(value(a) / value(b) for a, b in pairs)
+        pairs = zip(self._values(goal.over), self._values(goal.under), strict=True)
+        return median(a / b for a, b in pairs)
 
+    def _values(self, figure: Figure) -> list[float]:
+        return [figure.value(measurement) for measurement in self.measurements[figure.system, figure.callers]]
 
-@dataclass(frozen=True)
-class Goal:
-    """A ratio that the service is to reach."""
-
-    title: str
-    over: tuple[str, int]
-    under: tuple[str, int]
-    value: Callable[[Measurement], float]
-    at_least: float | None = None
-    at_most: float | None = None
-
-    @property
-    def target(self) -> str:
-        return f"≥ {self.at_least:.2f}" if self.at_least is not None else f"≤ {self.at_most:.2f}"
-
-    def is_reached(self, ratio: float) -> bool:
-        return (self.at_least is None or ratio >= self.at_least) and (self.at_most is None or ratio <= self.at_most)
-
-
-def rate(measurement: Measurement) -> float:
-    return measurement.rate
-
-
-def server_cpu(measurement: Measurement) -> float:
-    return measurement.server_microseconds
-
-
-def postgres_cpu(measurement: Measurement) -> float:
-    return measurement.postgres_microseconds
-
-
-def p50(measurement: Measurement) -> float:
-    return measurement.p50
-
-
-GOALS = [
-    Goal("this service ÷ doing nothing, requests/s, 32 callers", ("ours", 32), ("nothing", 32), rate, at_least=0.85),
-    Goal("this service ÷ doing nothing, requests/s, 128 callers", ("ours", 128), ("nothing", 128), rate, at_least=0.90),
-    Goal(
-        "this service ÷ doing nothing, server CPU a request, 32 callers",
-        ("ours", 32),
-        ("nothing", 32),
-        server_cpu,
-        at_most=1.20,
-    ),
-    Goal(
-        "this service ÷ one statement a request, Postgres CPU a request, 32 callers",
-        ("ours", 32),
-        ("one_statement", 32),
-        postgres_cpu,
-        at_most=0.35,
-    ),
-    Goal("this service ÷ one statement a request, p50, 1 caller", ("ours", 1), ("one_statement", 1), p50, at_most=1.15),
-    Goal("batch call ÷ pgbench with one row a statement, rows/s", ("batch", 4), ("pgbench", 32), rate, at_least=2.5),
-    Goal("gateway ÷ FastAPI and asyncpg, requests/s, 32 callers", ("gateway", 32), ("fastapi", 32), rate, at_least=1.5),
-    Goal("gateway ÷ Envoy, requests/s, 32 callers", ("gateway", 32), ("envoy", 32), rate, at_least=1.2),
-    Goal("batches: unchanged ÷ changed, rows/s", ("batch_unchanged", 4), ("batch", 4), rate, at_least=1.5),
-]
 
 HEADINGS = ("system", "callers", "upserts/s", "p50 ms", "p99 ms", "server µs", "Postgres µs", "generator")
 
@@ -114,11 +62,11 @@ def as_text(results: Results) -> str:
 
 def _measured(results: Results) -> list[Goal]:
     """Returns the goals of which both sides took part."""
-    return [goal for goal in GOALS if goal.over in results.measurements and goal.under in results.measurements]
+    return [goal for goal in GOALS if results.has(goal.over) and results.has(goal.under)]
 
 
 def _row(results: Results, name: str, callers: int) -> tuple[str, ...]:
-    def median_of(value: Callable[[Measurement], float]) -> float:
+    def median_of(value: Value) -> float:
         return results.median(name, callers, value)
 
     return (
@@ -126,7 +74,7 @@ def _row(results: Results, name: str, callers: int) -> tuple[str, ...]:
         f"{callers}",
         f"{median_of(rate):,.0f}",
         f"{median_of(p50) * 1e3:.2f}",
-        f"{median_of(lambda measurement: measurement.p99) * 1e3:.2f}",
+        f"{median_of(p99) * 1e3:.2f}",
         f"{median_of(server_cpu):.0f}",
         f"{median_of(postgres_cpu):.0f}",
         f"{median_of(lambda measurement: measurement.generator_share):.0%}",
@@ -134,7 +82,7 @@ def _row(results: Results, name: str, callers: int) -> tuple[str, ...]:
 
 
 def _goal_row(results: Results, goal: Goal) -> tuple[str, ...]:
-    ratio = results.ratio(goal.over, goal.under, goal.value)
+    ratio = results.ratio(goal)
     return goal.title, goal.target, f"{ratio:.2f}", "yes" if goal.is_reached(ratio) else "no"
 
 
@@ -171,7 +119,7 @@ def as_json(results: Results) -> str:
 
 
 def _goal_as_dict(results: Results, goal: Goal) -> dict[str, object]:
-    ratio = results.ratio(goal.over, goal.under, goal.value)
+    ratio = results.ratio(goal)
     return {"title": goal.title, "target": goal.target, "ratio": round(ratio, 3), "reached": goal.is_reached(ratio)}
 
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 from statistics import median
 
 from tests.bench import postgres
-from tests.bench.lineup import Field, service
+from tests.bench.field import Field
 from tests.bench.load import load_generator
 from tests.bench.measure import Slot
 from tests.bench.progress import progress
+from tests.bench.systems.process import running_service
 
 SIZES = (10_000, 5_000_000)
 CALLERS = 32
@@ -29,7 +30,7 @@ def main() -> None:
         for round_number in range(ROUNDS):
             for database in databases:
                 field = Field(database, generator)
-                with service(database) as (ours, _):
+                with running_service(database.conninfo) as (ours, _):
                     measure = field.writing(field.called("grpc", ours))
                     measurement, number = measure(CALLERS, SLOT, number)
                 rates[database.participants].append(measurement.rate)

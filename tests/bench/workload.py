@@ -46,6 +46,8 @@ _BATCH = BatchCreateParticipantsRequest(requests=[_MESSAGE])
 _JSON = _template(orjson.dumps(_EXAMPLE))
 _PROTOBUF = _template(_MESSAGE.SerializeToString(deterministic=True))
 _BATCH_ITEM = _template(_BATCH.SerializeToString(deterministic=True))
+# Added to a serialized batch, asks for identifiers in place of participants.
+BASIC_VIEW = BatchCreateParticipantsRequest(view=BatchCreateParticipantsRequest.BASIC).SerializeToString()
 
 
 def index(number: int, participants: int = PARTICIPANTS) -> int:

@@ -14,7 +14,7 @@ from server.auth.keys import KeyReference, digest
 from server.postgres import administration, queries
 from server.postgres.database import Database
 from server.postgres.keys import PostgresKeys
-from server.postgres.queries import Query
+from server.postgres.queries.query import Query
 from tests.conftest import Tenant, new_tenant
 
 UNKNOWN = KeyReference("00000000-0000-0000-0000-000000000000", "0" * 16)

@@ -55,6 +55,13 @@ GOOD: Mapping[str, Mapping[str, Any]] = {
         "tags": [],
     },
     "enrollments": {"organization_id": ORGANIZATION, "participant_id": PARTICIPANT, "program_id": PROGRAM},
+    "participant_labels": {
+        "organization_id": ORGANIZATION,
+        "label": "tag:vip",
+        "created_at": "2026-01-01",
+        "participant_id": PARTICIPANT,
+        "external_id": "user",
+    },
     "counters": {"organization_id": ORGANIZATION, "participant_id": PARTICIPANT, "counter_key": "c", "value": "1.5"},
     "balances": {"organization_id": ORGANIZATION, "participant_id": PARTICIPANT, "asset_id": "points"},
     "tiers": {
@@ -88,16 +95,20 @@ def populated(new_database: NewDatabase) -> Iterator[str]:
     """A database with two organizations, a participant and a program of each."""
     with new_database() as conninfo:
         with psycopg.connect(conninfo) as connection:
-            for organization, participant, program in (
-                (ORGANIZATION, PARTICIPANT, PROGRAM),
-                (OTHER_ORGANIZATION, OTHER_PARTICIPANT, OTHERS_PROGRAM),
-            ):
-                whose = {"organization_id": organization}
-                insert(connection, "organizations", {**whose, "name": organization})
-                insert(connection, "programs", {**whose, "program_id": program, "name": "gold"})
-                row = {**GOOD["participants"], **whose, "participant_id": participant, "external_id": "user"}
-                insert(connection, "participants", row)
+            populate(connection)
         yield conninfo
+
+
+def populate(connection: psycopg.Connection[Any]) -> None:
+    for organization, participant, program in (
+        (ORGANIZATION, PARTICIPANT, PROGRAM),
+        (OTHER_ORGANIZATION, OTHER_PARTICIPANT, OTHERS_PROGRAM),
+    ):
+        whose = {"organization_id": organization}
+        insert(connection, "organizations", {**whose, "name": organization})
+        insert(connection, "programs", {**whose, "program_id": program, "name": "gold"})
+        row = {**GOOD["participants"], **whose, "participant_id": participant, "external_id": "user"}
+        insert(connection, "participants", row)
 
 
 @pytest.fixture
@@ -191,6 +202,33 @@ def tries(conninfo: str) -> int:
         ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def test_participants_that_are_there_already_are_labelled_also_after_an_interruption(postgres: str) -> None:
+    with fresh_database(postgres, f"{PREFIX}_labelled") as conninfo:
+        command.upgrade(_configuration(conninfo), "0003")
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            populate(connection)
+            connection.execute("UPDATE participants SET tags = '{a,b}' WHERE organization_id = %s", (ORGANIZATION,))
+            insert(connection, "programs", GOOD["programs"])
+            for program, active in ((PROGRAM, True), (UNKNOWN, False)):
+                insert(connection, "enrollments", {**GOOD["enrollments"], "program_id": program, "active": active})
+            # What an interrupted migration leaves: an index that is none, and no trace in alembic_version.
+            connection.execute("CREATE INDEX participants_created_at ON participants (organization_id, created_at)")
+            connection.execute(
+                "UPDATE pg_index SET indisvalid = false WHERE indexrelid = %s::regclass", ("participants_created_at",)
+            )
+        migrate(conninfo, report=lambda line: None)
+        with psycopg.connect(conninfo) as connection:
+            labels = connection.execute(
+                "SELECT label FROM participant_labels "
+                "JOIN participants USING (organization_id, participant_id, created_at, external_id) ORDER BY label"
+            ).fetchall()
+            indexed = connection.execute("SELECT pg_get_indexdef('participants_created_at'::regclass)").fetchone()
+            invalid = connection.execute("SELECT FROM pg_index WHERE NOT indisvalid").fetchall()
+        assert labels == [(f"program:{PROGRAM}",), ("tag:a",), ("tag:b",)]
+        assert "participant_id" in str(indexed)
+        assert invalid == []
 
 
 def test_every_index_but_one_begins_with_the_organization(connection: psycopg.Connection[Any]) -> None:

@@ -14,6 +14,7 @@ from server.participants.model import RETRY, Rejected, Upsert, Written
 from server.participants.repository import Contention, Refused
 from server.postgres.database import Database
 from server.postgres.participants import PostgresParticipants
+from server.postgres.reading import PostgresReading
 from tests.conftest import Tenant, new_tenant
 
 MakeUpsert = Callable[..., Upsert]
@@ -34,11 +35,21 @@ def make(tenant: Tenant) -> MakeUpsert:
 
 
 @pytest.fixture
-async def store(database: str) -> AsyncIterator[PostgresParticipants]:
+async def connections(database: str) -> AsyncIterator[Database]:
     opened = Database(database)
     await opened.open()
-    yield PostgresParticipants(opened)
+    yield opened
     await opened.close()
+
+
+@pytest.fixture
+def store(connections: Database) -> PostgresParticipants:
+    return PostgresParticipants(connections)
+
+
+@pytest.fixture
+def reading(connections: Database) -> PostgresReading:
+    return PostgresReading(connections)
 
 
 async def written(store: PostgresParticipants, upsert: Upsert) -> Written:
@@ -100,10 +111,12 @@ async def test_an_unknown_program_writes_nothing_at_all(
     assert row_versions(database) == before
 
 
-async def test_what_was_written_is_what_is_read(store: PostgresParticipants, make: MakeUpsert, tenant: Tenant) -> None:
+async def test_what_was_written_is_what_is_read(
+    store: PostgresParticipants, reading: PostgresReading, make: MakeUpsert, tenant: Tenant
+) -> None:
     created = await written(store, make("key", email="jane@example.com", program_id=tenant.program_id))
-    assert await store.get(tenant.organization_id, created.participant.id) == created.participant
-    assert await store.get(str(uuid4()), created.participant.id) is None
+    assert await reading.get(tenant.organization_id, created.participant.id) == created.participant
+    assert await reading.get(str(uuid4()), created.participant.id) is None
 
 
 async def test_a_participant_that_is_locked_is_left_for_later_and_spoils_no_other(
@@ -141,10 +154,8 @@ async def test_a_value_that_the_database_does_not_take_is_refused_and_nothing_is
     assert row_versions(database) == []
 
 
-async def test_reading_a_locked_table_is_unavailable(
-    store: PostgresParticipants, tenant: Tenant, database: str
-) -> None:
+async def test_reading_a_locked_table_is_unavailable(reading: PostgresReading, tenant: Tenant, database: str) -> None:
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE participants IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(Unavailable):
-            await store.get(tenant.organization_id, str(uuid4()))
+            await reading.get(tenant.organization_id, str(uuid4()))

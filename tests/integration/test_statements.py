@@ -22,7 +22,8 @@ from server.postgres import queries
 from server.postgres.database import Database
 from server.postgres.participants import PostgresParticipants
 from server.postgres.prepared import PreparedConnection
-from server.postgres.queries import Query
+from server.postgres.queries.query import Query
+from server.postgres.reading import PostgresReading
 from tests.conftest import Tenant, new_tenant
 
 PROFILE = ("display_name", "email", "first_name", "last_name", "phone")
@@ -37,11 +38,16 @@ def tenant(database: str) -> Tenant:
 
 
 @pytest.fixture
-async def store(database: str) -> AsyncIterator[PostgresParticipants]:
+async def connections(database: str) -> AsyncIterator[Database]:
     opened = Database(database)
     await opened.open()
-    yield PostgresParticipants(opened)
+    yield opened
     await opened.close()
+
+
+@pytest.fixture
+def store(connections: Database) -> PostgresParticipants:
+    return PostgresParticipants(connections)
 
 
 # How an upsert is brought to each of the statements: what goes with it, and whether its caller wants all of the answer.
@@ -98,8 +104,9 @@ def written(outcome: Outcome | Retry) -> Written:
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "names"])
 @pytest.mark.parametrize("companion", [nobody, another, another_that_enrolls])
 async def test_each_statement_does_what_the_model_does(
-    store: PostgresParticipants, tenant: Tenant, database: str, companion: Companion, whole: bool
+    connections: Database, tenant: Tenant, database: str, companion: Companion, whole: bool
 ) -> None:
+    store, reading = PostgresParticipants(connections), PostgresReading(connections)
     chance = random.Random(7)
     model: dict[str, Any] | None = None
     revision = 0
@@ -116,7 +123,7 @@ async def test_each_statement_does_what_the_model_does(
         revision += result != "UNCHANGED"
         assert participant.revision == revision
         assert isinstance(participant, Participant if whole else ParticipantNames)
-        read = await store.get(tenant.organization_id, participant.id)
+        read = await reading.get(tenant.organization_id, participant.id)
         assert read is not None
         assert {name: getattr(read, name) for name in after} == after
         if whole:
@@ -140,7 +147,12 @@ async def test_the_columns_of_an_answer_are_named_and_ordered_as_a_participant_i
 
 
 async def test_the_columns_of_the_other_queries_are_too(database: str) -> None:
-    assert await columns(database, queries.GET) == list(Participant._fields)
+    for query in (queries.GET, queries.LOOKUP):
+        assert await columns(database, query) == list(Participant._fields)
+    for query in (queries.UPDATE, queries.ENROLL):
+        assert await columns(database, query) == ["outcome", *Participant._fields]
+    for query in queries.LIST.values():
+        assert await columns(database, query) == ["examined", "position", "found", *Participant._fields]
     for names_program in (True, False):
         names = await columns(database, queries.UPSERT[names_program, False])
         assert names == ["n", "outcome", *ParticipantNames._fields]

@@ -37,7 +37,8 @@ class Reply:
 
     `code` is OK or the name of a gRPC code. `result` is CREATED, or over HTTP EXISTED in place of UPDATED and
     UNCHANGED, which HTTP does not tell apart. `violations` are by field path. `reason` and `domain` are those of
-    ErrorInfo, which HTTP has only in the items of a batch. `items` are the results of a batch.
+    ErrorInfo, which HTTP has only in the items of a batch. `items` are the results of a batch; `participants` and
+    `next_page_token` are a page of a list.
     """
 
     code: str
@@ -49,6 +50,8 @@ class Reply:
     reason: str = ""
     domain: str = ""
     items: list[Reply] = field(default_factory=list)
+    participants: list[dict[str, Any]] = field(default_factory=list)
+    next_page_token: str = ""
 
     @property
     def fields(self) -> list[str]:
@@ -68,6 +71,27 @@ class Client(Protocol):
 
     def create_batch(self, requests: Sequence[Mapping[str, Any]], key: str | None = None) -> Reply:
         """Calls BatchCreateParticipants with the fields of each request, as JSON has them."""
+
+    def lookup(self, external_id: str, key: str | None = None) -> Reply:
+        """Calls LookupParticipant."""
+
+    def list(self, request: Mapping[str, Any], key: str | None = None) -> Reply:
+        """Calls ListParticipants with the fields of a request, as JSON has them."""
+
+    def update(self, participant_id: str, changes: Mapping[str, Any], key: str | None = None) -> Reply:
+        """Calls UpdateParticipant with the fields of a request but for the id, as JSON has them."""
+
+    def set_status(self, participant_id: str, status: str, etag: str = "", key: str | None = None) -> Reply:
+        """Calls SetParticipantStatus."""
+
+    def enroll(self, participant_id: str, program_id: str, key: str | None = None) -> Reply:
+        """Calls EnrollParticipant."""
+
+    def unenroll(self, participant_id: str, program_id: str, key: str | None = None) -> Reply:
+        """Calls UnenrollParticipant."""
+
+    def delete(self, participant_id: str, etag: str = "", key: str | None = None) -> Reply:
+        """Calls DeleteParticipant."""
 
     def expected(self, result: str) -> str:
         """Returns what `Reply.result` of CreateParticipant is when the service did this."""
@@ -101,6 +125,35 @@ class GrpcClient:
         )
         return self._call(self.stub.BatchCreateParticipants, message, key, _reply_from_batch)
 
+    def lookup(self, external_id: str, key: str | None = None) -> Reply:
+        message = messages.LookupParticipantRequest(external_id=external_id)
+        return self._call(self.stub.LookupParticipant, message, key, _reply_from_read)
+
+    def list(self, request: Mapping[str, Any], key: str | None = None) -> Reply:
+        message = json_format.ParseDict(dict(request), messages.ListParticipantsRequest())
+        return self._call(self.stub.ListParticipants, message, key, _reply_from_page)
+
+    def update(self, participant_id: str, changes: Mapping[str, Any], key: str | None = None) -> Reply:
+        message = json_format.ParseDict({**changes, "id": participant_id}, messages.UpdateParticipantRequest())
+        return self._call(self.stub.UpdateParticipant, message, key, _reply_from_read)
+
+    def set_status(self, participant_id: str, status: str, etag: str = "", key: str | None = None) -> Reply:
+        fields = {"id": participant_id, "status": status, "etag": etag}
+        message = json_format.ParseDict(fields, messages.SetParticipantStatusRequest())
+        return self._call(self.stub.SetParticipantStatus, message, key, _reply_from_read)
+
+    def enroll(self, participant_id: str, program_id: str, key: str | None = None) -> Reply:
+        message = messages.EnrollParticipantRequest(id=participant_id, program_id=program_id)
+        return self._call(self.stub.EnrollParticipant, message, key, _reply_from_read)
+
+    def unenroll(self, participant_id: str, program_id: str, key: str | None = None) -> Reply:
+        message = messages.UnenrollParticipantRequest(id=participant_id, program_id=program_id)
+        return self._call(self.stub.UnenrollParticipant, message, key, _reply_from_read)
+
+    def delete(self, participant_id: str, etag: str = "", key: str | None = None) -> Reply:
+        message = messages.DeleteParticipantRequest(id=participant_id, etag=etag)
+        return self._call(self.stub.DeleteParticipant, message, key, lambda _: Reply("OK"))
+
     def expected(self, result: str) -> str:
         return result
 
@@ -123,6 +176,11 @@ def _reply_from_created(response: Any) -> Reply:
 
 def _reply_from_read(response: Any) -> Reply:
     return Reply("OK", _json_of(response.participant))
+
+
+def _reply_from_page(response: Any) -> Reply:
+    participants = [_json_of(participant) for participant in response.participants]
+    return Reply("OK", participants=participants, next_page_token=response.next_page_token)
 
 
 def _reply_from_batch(response: Any) -> Reply:
@@ -192,6 +250,41 @@ class HttpClient:
         assert response.status_code == 200
         return Reply("OK", items=[_reply_from_json_item(item) for item in response.json()["results"]])
 
+    def lookup(self, external_id: str, key: str | None = None) -> Reply:
+        return self._reply(self._send("GET", "/v1/participants:lookup", key, params={"external_id": external_id}))
+
+    def list(self, request: Mapping[str, Any], key: str | None = None) -> Reply:
+        response = self._send("GET", "/v1/participants", key, params=dict(request))
+        if not response.is_success:
+            return self._reply(response)
+        page = response.json()
+        return Reply("OK", participants=page.get("participants", []), next_page_token=page.get("next_page_token", ""))
+
+    def update(self, participant_id: str, changes: Mapping[str, Any], key: str | None = None) -> Reply:
+        return self._reply(self._send("PATCH", f"/v1/participants/{participant_id}", key, json=dict(changes)))
+
+    def set_status(self, participant_id: str, status: str, etag: str = "", key: str | None = None) -> Reply:
+        body = {"status": status, "etag": etag}
+        return self._reply(self._send("PATCH", f"/v1/participants/{participant_id}/status", key, json=body))
+
+    def enroll(self, participant_id: str, program_id: str, key: str | None = None) -> Reply:
+        return self._reply(self._send("PUT", f"/v1/participants/{participant_id}/programs/{program_id}", key))
+
+    def unenroll(self, participant_id: str, program_id: str, key: str | None = None) -> Reply:
+        return self._reply(self._send("DELETE", f"/v1/participants/{participant_id}/programs/{program_id}", key))
+
+    def delete(self, participant_id: str, etag: str = "", key: str | None = None) -> Reply:
+        response = self._send(
+            "DELETE", f"/v1/participants/{participant_id}", key, params={"etag": etag} if etag else {}
+        )
+        if not response.is_success:
+            return self._reply(response)
+        assert (response.status_code, response.content) == (204, b"")
+        return Reply("OK")
+
+    def _send(self, method: str, path: str, key: str | None, **content: Any) -> httpx.Response:
+        return self.client.request(method, path, headers=self._headers(key), **content)
+
     def expected(self, result: str) -> str:
         return "CREATED" if result == "CREATED" else "EXISTED"
 
@@ -205,8 +298,8 @@ class HttpClient:
         body = response.json()
         if response.is_success:
             return Reply("OK", body, "CREATED" if response.status_code == 201 else "EXISTED")
-        code = next(code for code in Code if code.http_status == response.status_code)
-        assert body["code"] == code.http_code
+        code = next(code for code in Code if code.http_code == body["code"])
+        assert response.status_code == code.http_status
         violations = [(entry["field"], entry["reason"]) for entry in body.get("details", {}).get("fields", [])]
         retry_after = response.headers.get("retry-after")
         return Reply(

@@ -63,6 +63,11 @@ class OwnPostgres:
             return False
         return True
 
+    def kill_backend(self) -> None:
+        """Kills a process that serves a connection; Postgres then ends all of them, and recovers."""
+        backends = [child for child in psutil.Process(self._process.pid).children() if _serves_a_client(child)]
+        backends[0].kill()
+
     @contextmanager
     def read_only(self) -> Iterator[None]:
         """Makes it refuse writes, also on the connections that are open, as a server does that was demoted."""
@@ -88,3 +93,8 @@ class OwnPostgres:
         finally:
             for process in reversed(processes):
                 process.resume()
+
+
+def _serves_a_client(process: psutil.Process) -> bool:
+    # Postgres has its processes say what they do: "postgres: USER DATABASE [local] idle".
+    return "[local]" in " ".join(process.cmdline())

@@ -27,7 +27,7 @@ def changed(tmp_path: Path) -> Path:
     ("file", "before", "after", "complaint"),
     [
         ("participant_service.proto", "rpc GetParticipant(", "rpc ReadParticipant(", 'RPC "GetParticipant"'),
-        ("participant_service.proto", "external_id = 1 [", "external_id = 99 [", '"external_id"'),
+        ("participant_service.proto", "> attributes = 9 [", "> attributes = 99 [", '"attributes"'),
         ("participant_service.proto", "optional string phone = 6", "optional bytes phone = 6", '"phone"'),
         ("participant.proto", "CLOSED = 3;", "ENDED = 3;", '"CLOSED"'),
     ],

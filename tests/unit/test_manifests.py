@@ -99,7 +99,7 @@ class TestRollout:
         assert "lifecycle" not in container
 
     def test_a_migration_that_fails_stops_the_rollout(self, migration: Any, container: Any) -> None:
-        assert migration["args"] == ["migrate"]
+        assert migration["args"] == ["migrate", "--serving-role", "participants"]
         assert migration["image"] == container["image"]
 
     def test_only_the_migration_has_the_role_that_owns_the_schema(
@@ -285,6 +285,17 @@ def test_the_example_says_which_image_to_run(example: list[Manifest]) -> None:
     images = {container["image"] for container in (*spec["containers"], *spec["initContainers"])}
     assert len(images) == 1
     assert re.fullmatch(r"\S+/participants:\d+\.\d+\.\d+", images.pop())
+
+
+def test_commands_are_run_by_the_role_that_owns_the_schema(migration: Any, pod: Any) -> None:
+    manifest = yaml.safe_load((DEPLOY / "administration" / "pod.yaml").read_text())
+    kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
+    [container] = manifest["spec"]["containers"]
+    assert environment_of(container) == environment_of(migration)
+    assert container["volumeMounts"] == migration["volumeMounts"]
+    for restricted in ("securityContext", "automountServiceAccountToken", "enableServiceLinks"):
+        assert manifest["spec"][restricted] == pod[restricted]
+    assert container["securityContext"] == migration["securityContext"]
 
 
 def test_every_directory_is_rendered_by_a_test() -> None:

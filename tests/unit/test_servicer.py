@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from participants.v1.participant_service_pb2 import BatchCreateParticipantsRequest, CreateParticipantRequest
 
@@ -33,7 +33,8 @@ async def test_a_batch_lets_other_calls_have_the_event_loop() -> None:
 
     slices = 5
     requests = [CreateParticipantRequest(external_id=str(number)) for number in range(slices * SLICE)]
-    servicer = ParticipantServicer(cast("Participants", Refusing()))
+    nothing = cast("Any", None)
+    servicer = ParticipantServicer(cast("Participants", Refusing()), nothing, nothing)
     counting = asyncio.create_task(count())
     response = await servicer.BatchCreateParticipants(
         BatchCreateParticipantsRequest(requests=requests),

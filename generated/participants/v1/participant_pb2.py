@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!participants/v1/participant.proto\x12\x0fparticipants.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xee\x08\n\x0bParticipant\x12\n\n\x02id\x18\x01 \x01(\t\x12 \n\x0b\x65xternal_id\x18\x02 \x01(\tR\x0b\x65xternal_id\x12\x33\n\x06status\x18\x03 \x01(\x0e\x32#.participants.v1.Participant.Status\x12\'\n\x0c\x64isplay_name\x18\x04 \x01(\tH\x00R\x0c\x64isplay_name\x88\x01\x01\x12\x12\n\x05\x65mail\x18\x05 \x01(\tH\x01\x88\x01\x01\x12#\n\nfirst_name\x18\x06 \x01(\tH\x02R\nfirst_name\x88\x01\x01\x12!\n\tlast_name\x18\x07 \x01(\tH\x03R\tlast_name\x88\x01\x01\x12\x12\n\x05phone\x18\x08 \x01(\tH\x04\x88\x01\x01\x12@\n\nattributes\x18\t \x03(\x0b\x32,.participants.v1.Participant.AttributesEntry\x12\x0c\n\x04tags\x18\n \x03(\t\x12 \n\x0bprogram_ids\x18\x0b \x03(\tR\x0bprogram_ids\x12<\n\x08\x63ounters\x18\x0c \x03(\x0b\x32*.participants.v1.Participant.CountersEntry\x12\x36\n\x08\x62\x61lances\x18\r \x03(\x0b\x32$.participants.v1.Participant.Balance\x12\x36\n\x05tiers\x18\x0e \x03(\x0b\x32\'.participants.v1.Participant.TiersEntry\x12:\n\ncreated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreated_at\x12:\n\nupdated_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdated_at\x12\x0c\n\x04\x65tag\x18\x11 \x01(\t\x1aX\n\x07\x42\x61lance\x12\x1a\n\x08\x61sset_id\x18\x01 \x01(\tR\x08\x61sset_id\x12\x11\n\tavailable\x18\x02 \x01(\t\x12\x0c\n\x04held\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65\x66\x65rred\x18\x04 \x01(\t\x1a#\n\x04Tier\x12\r\n\x05level\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aO\n\nTiersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.participants.v1.Participant.Tier:\x02\x38\x01\"G\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\r\n\tSUSPENDED\x10\x02\x12\n\n\x06\x43LOSED\x10\x03\x42\x0f\n\r_display_nameB\x08\n\x06_emailB\r\n\x0b_first_nameB\x0c\n\n_last_nameB\x08\n\x06_phoneb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!participants/v1/participant.proto\x12\x0fparticipants.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\t\n\x0bParticipant\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x0b\x65xternal_id\x18\x02 \x01(\tB\x03\x80\x01\x01R\x0b\x65xternal_id\x12\x33\n\x06status\x18\x03 \x01(\x0e\x32#.participants.v1.Participant.Status\x12,\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x03\x80\x01\x01H\x00R\x0c\x64isplay_name\x88\x01\x01\x12\x17\n\x05\x65mail\x18\x05 \x01(\tB\x03\x80\x01\x01H\x01\x88\x01\x01\x12(\n\nfirst_name\x18\x06 \x01(\tB\x03\x80\x01\x01H\x02R\nfirst_name\x88\x01\x01\x12&\n\tlast_name\x18\x07 \x01(\tB\x03\x80\x01\x01H\x03R\tlast_name\x88\x01\x01\x12\x17\n\x05phone\x18\x08 \x01(\tB\x03\x80\x01\x01H\x04\x88\x01\x01\x12\x45\n\nattributes\x18\t \x03(\x0b\x32,.participants.v1.Participant.AttributesEntryB\x03\x80\x01\x01\x12\x11\n\x04tags\x18\n \x03(\tB\x03\x80\x01\x01\x12 \n\x0bprogram_ids\x18\x0b \x03(\tR\x0bprogram_ids\x12<\n\x08\x63ounters\x18\x0c \x03(\x0b\x32*.participants.v1.Participant.CountersEntry\x12\x36\n\x08\x62\x61lances\x18\r \x03(\x0b\x32$.participants.v1.Participant.Balance\x12\x36\n\x05tiers\x18\x0e \x03(\x0b\x32\'.participants.v1.Participant.TiersEntry\x12:\n\ncreated_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreated_at\x12:\n\nupdated_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdated_at\x12\x0c\n\x04\x65tag\x18\x11 \x01(\t\x1aX\n\x07\x42\x61lance\x12\x1a\n\x08\x61sset_id\x18\x01 \x01(\tR\x08\x61sset_id\x12\x11\n\tavailable\x18\x02 \x01(\t\x12\x0c\n\x04held\x18\x03 \x01(\t\x12\x10\n\x08\x64\x65\x66\x65rred\x18\x04 \x01(\t\x1a#\n\x04Tier\x12\r\n\x05level\x18\x01 \x01(\t\x12\x0c\n\x04rank\x18\x02 \x01(\x05\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aO\n\nTiersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.participants.v1.Participant.Tier:\x02\x38\x01\"G\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\n\n\x06\x41\x43TIVE\x10\x01\x12\r\n\tSUSPENDED\x10\x02\x12\n\n\x06\x43LOSED\x10\x03\x42\x0f\n\r_display_nameB\x08\n\x06_emailB\r\n\x0b_first_nameB\x0c\n\n_last_nameB\x08\n\x06_phoneb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,18 +38,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARTICIPANT_COUNTERSENTRY']._serialized_options = b'8\001'
   _globals['_PARTICIPANT_TIERSENTRY']._loaded_options = None
   _globals['_PARTICIPANT_TIERSENTRY']._serialized_options = b'8\001'
+  _globals['_PARTICIPANT'].fields_by_name['external_id']._loaded_options = None
+  _globals['_PARTICIPANT'].fields_by_name['external_id']._serialized_options = b'\200\001\001'
+  _globals['_PARTICIPANT'].fields_by_name['display_name']._loaded_options = None
+  _globals['_PARTICIPANT'].fields_by_name['display_name']._serialized_options = b'\200\001\001'
+  _globals['_PARTICIPANT'].fields_by_name['email']._loaded_options = None
+  _globals['_PARTICIPANT'].fields_by_name['email']._serialized_options = b'\200\001\001'
+  _globals['_PARTICIPANT'].fields_by_name['first_name']._loaded_options = None
+  _globals['_PARTICIPANT'].fields_by_name['first_name']._serialized_options = b'\200\001\001'
+  _globals['_PARTICIPANT'].fields_by_name['last_name']._loaded_options = None
+  _globals['_PARTICIPANT'].fields_by_name['last_name']._serialized_options = b'\200\001\001'
+  _globals['_PARTICIPANT'].fields_by_name['phone']._loaded_options = None
+  _globals['_PARTICIPANT'].fields_by_name['phone']._serialized_options = b'\200\001\001'
+  _globals['_PARTICIPANT'].fields_by_name['attributes']._loaded_options = None
+  _globals['_PARTICIPANT'].fields_by_name['attributes']._serialized_options = b'\200\001\001'
+  _globals['_PARTICIPANT'].fields_by_name['tags']._loaded_options = None
+  _globals['_PARTICIPANT'].fields_by_name['tags']._serialized_options = b'\200\001\001'
   _globals['_PARTICIPANT']._serialized_start=88
-  _globals['_PARTICIPANT']._serialized_end=1222
-  _globals['_PARTICIPANT_BALANCE']._serialized_start=777
-  _globals['_PARTICIPANT_BALANCE']._serialized_end=865
-  _globals['_PARTICIPANT_TIER']._serialized_start=867
-  _globals['_PARTICIPANT_TIER']._serialized_end=902
-  _globals['_PARTICIPANT_ATTRIBUTESENTRY']._serialized_start=904
-  _globals['_PARTICIPANT_ATTRIBUTESENTRY']._serialized_end=953
-  _globals['_PARTICIPANT_COUNTERSENTRY']._serialized_start=955
-  _globals['_PARTICIPANT_COUNTERSENTRY']._serialized_end=1002
-  _globals['_PARTICIPANT_TIERSENTRY']._serialized_start=1004
-  _globals['_PARTICIPANT_TIERSENTRY']._serialized_end=1083
-  _globals['_PARTICIPANT_STATUS']._serialized_start=1085
-  _globals['_PARTICIPANT_STATUS']._serialized_end=1156
+  _globals['_PARTICIPANT']._serialized_end=1262
+  _globals['_PARTICIPANT_BALANCE']._serialized_start=817
+  _globals['_PARTICIPANT_BALANCE']._serialized_end=905
+  _globals['_PARTICIPANT_TIER']._serialized_start=907
+  _globals['_PARTICIPANT_TIER']._serialized_end=942
+  _globals['_PARTICIPANT_ATTRIBUTESENTRY']._serialized_start=944
+  _globals['_PARTICIPANT_ATTRIBUTESENTRY']._serialized_end=993
+  _globals['_PARTICIPANT_COUNTERSENTRY']._serialized_start=995
+  _globals['_PARTICIPANT_COUNTERSENTRY']._serialized_end=1042
+  _globals['_PARTICIPANT_TIERSENTRY']._serialized_start=1044
+  _globals['_PARTICIPANT_TIERSENTRY']._serialized_end=1123
+  _globals['_PARTICIPANT_STATUS']._serialized_start=1125
+  _globals['_PARTICIPANT_STATUS']._serialized_end=1196
 # @@protoc_insertion_point(module_scope)

@@ -203,7 +203,7 @@ class Participant(_message.Message):
     """
     external_id: _builtins.str
     """The caller's identifier for this user, unique within the caller's organization and compared byte for byte.
-    Never empty, and never changes.
+    Never empty, and changed by `UpdateParticipant` alone.
     """
     status: Global___Participant.Status.ValueType
     """The participant's lifecycle state. Never unspecified."""
@@ -257,8 +257,8 @@ class Participant(_message.Message):
 
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
-        """When an upsert last changed the participant; it moves forward with every change, and stays when an upsert
-        changes nothing. Always present.
+        """When the participant was last changed; it moves forward with every change, and stays when a call changes nothing.
+        Always present.
         """
 
     def __init__(

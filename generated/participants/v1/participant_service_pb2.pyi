@@ -6,6 +6,7 @@ The verbs of the participant service: what callers can ask of it."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
@@ -83,13 +84,13 @@ class CreateParticipantRequest(_message.Message):
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Attributes to merge by key into those the participant has; a value may be empty. At most 256 keys, of 1 to 255
         code points each, with values of at most 4,096 code points. The participant as a whole has at most 256
-        attributes too. Empty changes none.
+        attributes too, whose keys and values take at most 65,536 bytes of UTF-8 together. Empty changes none.
         """
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tags that replace those the participant has, at most 256, of 1 to 255 code points each. They are lower-cased
-        and stripped of repeats, the first place kept. Empty leaves the tags as they are.
+        and stripped of repeats, the first place kept, and take at most 16,384 bytes of UTF-8 together. Empty leaves the tags as they are.
         """
 
     def __init__(
@@ -237,6 +238,486 @@ class GetParticipantResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetParticipantResponse: _TypeAlias = GetParticipantResponse  # noqa: Y015
+
+@_typing.final
+class LookupParticipantRequest(_message.Message):
+    """Which participant `LookupParticipant` is to read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    external_id: _builtins.str
+    """The caller's identifier for the user, 1 to 255 code points, compared byte for byte. Empty is refused."""
+    def __init__(
+        self,
+        *,
+        external_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["external_id", b"external_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookupParticipantRequest: _TypeAlias = LookupParticipantRequest  # noqa: Y015
+
+@_typing.final
+class LookupParticipantResponse(_message.Message):
+    """What `LookupParticipant` answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def participant(self) -> _participant_pb2.Participant:
+        """The participant. Always present."""
+
+    def __init__(
+        self,
+        *,
+        participant: _participant_pb2.Participant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LookupParticipantResponse: _TypeAlias = LookupParticipantResponse  # noqa: Y015
+
+@_typing.final
+class ListParticipantsRequest(_message.Message):
+    """Which participants `ListParticipants` is to list, and in which order. A participant is listed when it passes every
+    filter that is given.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    PROGRAM_ID_FIELD_NUMBER: _builtins.int
+    TAG_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    EXTERNAL_ID_PREFIX_FIELD_NUMBER: _builtins.int
+    CREATED_AFTER_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """How many participants a page holds at most; more than 200 means 200. Zero means 50."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before, to go on where that ended. Filters and `order_by` must be those of the
+    page before; `page_size` may change. Empty begins the list.
+    """
+    order_by: _builtins.str
+    """`created_at` or `external_id`, with ` desc` for the last first. `external_id` is ordered byte for byte. Empty means
+    `created_at`.
+    """
+    status: _participant_pb2.Participant.Status.ValueType
+    """Only participants with this status. Unspecified filters nothing."""
+    program_id: _builtins.str
+    """Only participants that are actively enrolled in this program, a UUID. A program that does not exist has none. Empty
+    filters nothing.
+    """
+    tag: _builtins.str
+    """Only participants with this tag, in whatever case it is given. Empty filters nothing."""
+    email: _builtins.str
+    """Only participants with exactly this e-mail address, case as stored. Empty filters nothing."""
+    external_id_prefix: _builtins.str
+    """Only participants whose `external_id` begins with this, byte for byte. Empty filters nothing."""
+    @_builtins.property
+    def created_after(self) -> _timestamp_pb2.Timestamp:
+        """Only participants that were created later than this, and not at this very time. Absent filters nothing."""
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """Only participants that were created earlier than this, and not at this very time. Absent filters nothing."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        status: _participant_pb2.Participant.Status.ValueType = ...,
+        program_id: _builtins.str = ...,
+        tag: _builtins.str = ...,
+        email: _builtins.str = ...,
+        external_id_prefix: _builtins.str = ...,
+        created_after: _timestamp_pb2.Timestamp | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "email", b"email", "external_id_prefix", b"external_id_prefix", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "program_id", b"program_id", "status", b"status", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListParticipantsRequest: _TypeAlias = ListParticipantsRequest  # noqa: Y015
+
+@_typing.final
+class ListParticipantsResponse(_message.Message):
+    """A page of participants."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """What to send as `page_token` for the next page. Empty when this page is the last."""
+    @_builtins.property
+    def participants(self) -> _containers.RepeatedCompositeFieldContainer[_participant_pb2.Participant]:
+        """The participants, in the order that was asked for. It may be empty and still not be the last page."""
+
+    def __init__(
+        self,
+        *,
+        participants: _abc.Iterable[_participant_pb2.Participant] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "participants", b"participants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListParticipantsResponse: _TypeAlias = ListParticipantsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateParticipantRequest(_message.Message):
+    """What `UpdateParticipant` is asked to change. Lengths count Unicode code points, and no string may hold U+0000."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ID_FIELD_NUMBER: _builtins.int
+    EXTERNAL_ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    FIRST_NAME_FIELD_NUMBER: _builtins.int
+    LAST_NAME_FIELD_NUMBER: _builtins.int
+    PHONE_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    REMOVE_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    ADD_TAGS_FIELD_NUMBER: _builtins.int
+    REMOVE_TAGS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The participant's `id`, a UUID. Empty is refused."""
+    external_id: _builtins.str
+    """A new `external_id`, at most 255 code points, which renames the participant. Empty leaves it as it is."""
+    display_name: _builtins.str
+    """The name to show, at most 255 code points. Absent leaves it as it is; empty clears it."""
+    email: _builtins.str
+    """An e-mail address, at most 255 code points. Absent leaves it as it is; empty clears it."""
+    first_name: _builtins.str
+    """The first name, at most 255 code points. Absent leaves it as it is; empty clears it."""
+    last_name: _builtins.str
+    """The last name, at most 255 code points. Absent leaves it as it is; empty clears it."""
+    phone: _builtins.str
+    """The phone number, at most 50 code points, in whatever notation the caller keeps it. Absent leaves it as it is;
+    empty clears it.
+    """
+    etag: _builtins.str
+    """The `etag` that the participant must still have, else nothing changes. Empty makes no condition."""
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Attributes to merge by key into those the participant has; a value may be empty. At most 256 keys, of 1 to 255
+        code points each, with values of at most 4,096 code points. The participant as a whole has at most 256
+        attributes too, whose keys and values take at most 65,536 bytes of UTF-8 together. Empty changes none.
+        """
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tags that replace those the participant has, at most 256, of 1 to 255 code points each. They are lower-cased
+        and stripped of repeats, the first place kept, and take at most 16,384 bytes of UTF-8 together. Empty leaves the tags as they are.
+        """
+
+    @_builtins.property
+    def remove_attributes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keys of attributes to remove, at most 256; one that the participant does not have is no error. A key that is in
+        `attributes` too is refused. Empty removes none.
+        """
+
+    @_builtins.property
+    def add_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tags to add behind those that the participant has, or behind `tags`; at most 256. They are lower-cased, and one that
+        is there keeps its place. Empty adds none.
+        """
+
+    @_builtins.property
+    def remove_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tags to remove, at most 256, in whatever case; one that the participant does not have is no error. A tag that is in
+        `tags` or `add_tags` too is refused. Empty removes none.
+        """
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        external_id: _builtins.str = ...,
+        display_name: _builtins.str | None = ...,
+        email: _builtins.str | None = ...,
+        first_name: _builtins.str | None = ...,
+        last_name: _builtins.str | None = ...,
+        phone: _builtins.str | None = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        remove_attributes: _abc.Iterable[_builtins.str] | None = ...,
+        add_tags: _abc.Iterable[_builtins.str] | None = ...,
+        remove_tags: _abc.Iterable[_builtins.str] | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_first_name", b"_first_name", "_last_name", b"_last_name", "_phone", b"_phone", "display_name", b"display_name", "email", b"email", "first_name", b"first_name", "last_name", b"last_name", "phone", b"phone"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_email", b"_email", "_first_name", b"_first_name", "_last_name", b"_last_name", "_phone", b"_phone", "add_tags", b"add_tags", "attributes", b"attributes", "display_name", b"display_name", "email", b"email", "etag", b"etag", "external_id", b"external_id", "first_name", b"first_name", "id", b"id", "last_name", b"last_name", "phone", b"phone", "remove_attributes", b"remove_attributes", "remove_tags", b"remove_tags", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
+    _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
+    _WhichOneofReturnType__email: _TypeAlias = _typing.Literal["email"]  # noqa: Y015
+    _WhichOneofArgType__email: _TypeAlias = _typing.Literal["_email", b"_email"]  # noqa: Y015
+    _WhichOneofReturnType__first_name: _TypeAlias = _typing.Literal["first_name"]  # noqa: Y015
+    _WhichOneofArgType__first_name: _TypeAlias = _typing.Literal["_first_name", b"_first_name"]  # noqa: Y015
+    _WhichOneofReturnType__last_name: _TypeAlias = _typing.Literal["last_name"]  # noqa: Y015
+    _WhichOneofArgType__last_name: _TypeAlias = _typing.Literal["_last_name", b"_last_name"]  # noqa: Y015
+    _WhichOneofReturnType__phone: _TypeAlias = _typing.Literal["phone"]  # noqa: Y015
+    _WhichOneofArgType__phone: _TypeAlias = _typing.Literal["_phone", b"_phone"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__display_name) -> _WhichOneofReturnType__display_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__email) -> _WhichOneofReturnType__email | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_name) -> _WhichOneofReturnType__first_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_name) -> _WhichOneofReturnType__last_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__phone) -> _WhichOneofReturnType__phone | None: ...
+
+Global___UpdateParticipantRequest: _TypeAlias = UpdateParticipantRequest  # noqa: Y015
+
+@_typing.final
+class UpdateParticipantResponse(_message.Message):
+    """What `UpdateParticipant` answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def participant(self) -> _participant_pb2.Participant:
+        """The participant as it was committed. Always present."""
+
+    def __init__(
+        self,
+        *,
+        participant: _participant_pb2.Participant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateParticipantResponse: _TypeAlias = UpdateParticipantResponse  # noqa: Y015
+
+@_typing.final
+class SetParticipantStatusRequest(_message.Message):
+    """What `SetParticipantStatus` is asked to set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The participant's `id`, a UUID. Empty is refused."""
+    status: _participant_pb2.Participant.Status.ValueType
+    """The status to set. Unspecified is refused."""
+    etag: _builtins.str
+    """The `etag` that the participant must still have, else nothing changes. Empty makes no condition."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        status: _participant_pb2.Participant.Status.ValueType = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "id", b"id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetParticipantStatusRequest: _TypeAlias = SetParticipantStatusRequest  # noqa: Y015
+
+@_typing.final
+class SetParticipantStatusResponse(_message.Message):
+    """What `SetParticipantStatus` answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def participant(self) -> _participant_pb2.Participant:
+        """The participant as it was committed. Always present."""
+
+    def __init__(
+        self,
+        *,
+        participant: _participant_pb2.Participant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetParticipantStatusResponse: _TypeAlias = SetParticipantStatusResponse  # noqa: Y015
+
+@_typing.final
+class EnrollParticipantRequest(_message.Message):
+    """Which participant `EnrollParticipant` is to enroll, and where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PROGRAM_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The participant's `id`, a UUID. Empty is refused."""
+    program_id: _builtins.str
+    """A program of the caller's organization, as a UUID. Empty is refused."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        program_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "program_id", b"program_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnrollParticipantRequest: _TypeAlias = EnrollParticipantRequest  # noqa: Y015
+
+@_typing.final
+class EnrollParticipantResponse(_message.Message):
+    """What `EnrollParticipant` answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def participant(self) -> _participant_pb2.Participant:
+        """The participant as it was committed. Always present."""
+
+    def __init__(
+        self,
+        *,
+        participant: _participant_pb2.Participant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnrollParticipantResponse: _TypeAlias = EnrollParticipantResponse  # noqa: Y015
+
+@_typing.final
+class UnenrollParticipantRequest(_message.Message):
+    """Which participant's enrollment `UnenrollParticipant` is to end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    PROGRAM_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The participant's `id`, a UUID. Empty is refused."""
+    program_id: _builtins.str
+    """A program of the caller's organization, as a UUID. Empty is refused."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        program_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "program_id", b"program_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnenrollParticipantRequest: _TypeAlias = UnenrollParticipantRequest  # noqa: Y015
+
+@_typing.final
+class UnenrollParticipantResponse(_message.Message):
+    """What `UnenrollParticipant` answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def participant(self) -> _participant_pb2.Participant:
+        """The participant as it was committed. Always present."""
+
+    def __init__(
+        self,
+        *,
+        participant: _participant_pb2.Participant | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnenrollParticipantResponse: _TypeAlias = UnenrollParticipantResponse  # noqa: Y015
+
+@_typing.final
+class DeleteParticipantRequest(_message.Message):
+    """Which participant `DeleteParticipant` is to erase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The participant's `id`, a UUID. Empty is refused."""
+    etag: _builtins.str
+    """The `etag` that the participant must still have, else nothing changes. Empty makes no condition."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteParticipantRequest: _TypeAlias = DeleteParticipantRequest  # noqa: Y015
 
 @_typing.final
 class BatchCreateParticipantsRequest(_message.Message):

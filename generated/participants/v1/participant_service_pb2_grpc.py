@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from participants.v1 import participant_service_pb2 as participants_dot_v1_dot_participant__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -26,10 +27,13 @@ if _version_not_supported:
 
 
 class ParticipantServiceStub:
-    """Creates, updates and reads participants.
+    """Creates, finds, changes and erases participants.
 
     Every call needs an API key in the metadata `x-api-key` (or `authorization: Bearer ...`). A key belongs to an
     organization and reaches that organization's data alone.
+
+    Whatever was acknowledged is in the next answer of every read. All that is asked of one participant at once ends as if
+    it had been done one after the other.
 
     Errors are `google.rpc.Status` with `google.rpc.ErrorInfo` always, `google.rpc.BadRequest` where fields are at
     fault, and `google.rpc.RetryInfo` where a retry makes sense.
@@ -51,6 +55,41 @@ class ParticipantServiceStub:
                 request_serializer=participants_dot_v1_dot_participant__service__pb2.GetParticipantRequest.SerializeToString,
                 response_deserializer=participants_dot_v1_dot_participant__service__pb2.GetParticipantResponse.FromString,
                 _registered_method=True)
+        self.LookupParticipant = channel.unary_unary(
+                '/participants.v1.ParticipantService/LookupParticipant',
+                request_serializer=participants_dot_v1_dot_participant__service__pb2.LookupParticipantRequest.SerializeToString,
+                response_deserializer=participants_dot_v1_dot_participant__service__pb2.LookupParticipantResponse.FromString,
+                _registered_method=True)
+        self.ListParticipants = channel.unary_unary(
+                '/participants.v1.ParticipantService/ListParticipants',
+                request_serializer=participants_dot_v1_dot_participant__service__pb2.ListParticipantsRequest.SerializeToString,
+                response_deserializer=participants_dot_v1_dot_participant__service__pb2.ListParticipantsResponse.FromString,
+                _registered_method=True)
+        self.UpdateParticipant = channel.unary_unary(
+                '/participants.v1.ParticipantService/UpdateParticipant',
+                request_serializer=participants_dot_v1_dot_participant__service__pb2.UpdateParticipantRequest.SerializeToString,
+                response_deserializer=participants_dot_v1_dot_participant__service__pb2.UpdateParticipantResponse.FromString,
+                _registered_method=True)
+        self.SetParticipantStatus = channel.unary_unary(
+                '/participants.v1.ParticipantService/SetParticipantStatus',
+                request_serializer=participants_dot_v1_dot_participant__service__pb2.SetParticipantStatusRequest.SerializeToString,
+                response_deserializer=participants_dot_v1_dot_participant__service__pb2.SetParticipantStatusResponse.FromString,
+                _registered_method=True)
+        self.EnrollParticipant = channel.unary_unary(
+                '/participants.v1.ParticipantService/EnrollParticipant',
+                request_serializer=participants_dot_v1_dot_participant__service__pb2.EnrollParticipantRequest.SerializeToString,
+                response_deserializer=participants_dot_v1_dot_participant__service__pb2.EnrollParticipantResponse.FromString,
+                _registered_method=True)
+        self.UnenrollParticipant = channel.unary_unary(
+                '/participants.v1.ParticipantService/UnenrollParticipant',
+                request_serializer=participants_dot_v1_dot_participant__service__pb2.UnenrollParticipantRequest.SerializeToString,
+                response_deserializer=participants_dot_v1_dot_participant__service__pb2.UnenrollParticipantResponse.FromString,
+                _registered_method=True)
+        self.DeleteParticipant = channel.unary_unary(
+                '/participants.v1.ParticipantService/DeleteParticipant',
+                request_serializer=participants_dot_v1_dot_participant__service__pb2.DeleteParticipantRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.BatchCreateParticipants = channel.unary_unary(
                 '/participants.v1.ParticipantService/BatchCreateParticipants',
                 request_serializer=participants_dot_v1_dot_participant__service__pb2.BatchCreateParticipantsRequest.SerializeToString,
@@ -59,10 +98,13 @@ class ParticipantServiceStub:
 
 
 class ParticipantServiceServicer:
-    """Creates, updates and reads participants.
+    """Creates, finds, changes and erases participants.
 
     Every call needs an API key in the metadata `x-api-key` (or `authorization: Bearer ...`). A key belongs to an
     organization and reaches that organization's data alone.
+
+    Whatever was acknowledged is in the next answer of every read. All that is asked of one participant at once ends as if
+    it had been done one after the other.
 
     Errors are `google.rpc.Status` with `google.rpc.ErrorInfo` always, `google.rpc.BadRequest` where fields are at
     fault, and `google.rpc.RetryInfo` where a retry makes sense.
@@ -86,6 +128,81 @@ class ParticipantServiceServicer:
         """Reads one participant by its `id`.
 
         Errors: `NOT_FOUND` when there is no such participant, or it belongs to another organization.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LookupParticipant(self, request, context):
+        """Reads one participant by its `external_id`.
+
+        Errors: `NOT_FOUND` when there is no such participant in the caller's organization.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListParticipants(self, request, context):
+        """Lists the participants of the caller's organization that pass every filter, a page at a time.
+
+        A page goes on where the last one ended, also while participants come and go: what was there all along is listed
+        exactly once. A page may be shorter than `page_size`, or empty, and still not be the last: only an empty
+        `next_page_token` ends the list.
+
+        Errors: `INVALID_ARGUMENT` for a `page_token` that was not made for the same filters and the same order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateParticipant(self, request, context):
+        """Changes one participant. Only what the request carries changes; a change that changes nothing writes nothing.
+
+        Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when there is no such participant;
+        `ALREADY_EXISTS` when another participant has the new `external_id`; `ABORTED` when `etag` is no longer current, or
+        another transaction keeps the participant locked. Then nothing is written.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetParticipantStatus(self, request, context):
+        """Moves one participant to a status, from any other. To the status that it has already is no change.
+
+        Errors: `NOT_FOUND` when there is no such participant; `ABORTED` when `etag` is no longer current, or another
+        transaction keeps the participant locked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnrollParticipant(self, request, context):
+        """Enrolls one participant in a program. Enrolling twice is one enrollment; one that had ended becomes active again,
+        in its old place.
+
+        Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
+        the participant locked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnenrollParticipant(self, request, context):
+        """Ends one participant's enrollment in a program. Where there is none, nothing changes.
+
+        Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
+        the participant locked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteParticipant(self, request, context):
+        """Erases one participant and all that hangs on it, for good. The next upsert of its `external_id` creates a new
+        participant with a new `id`. Over HTTP the answer is 204.
+
+        Errors: `NOT_FOUND` when there is no such participant, or no longer; `ABORTED` when `etag` is no longer current, or
+        another transaction keeps the participant locked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,6 +232,41 @@ def add_ParticipantServiceServicer_to_server(servicer, server):
                     request_deserializer=participants_dot_v1_dot_participant__service__pb2.GetParticipantRequest.FromString,
                     response_serializer=participants_dot_v1_dot_participant__service__pb2.GetParticipantResponse.SerializeToString,
             ),
+            'LookupParticipant': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookupParticipant,
+                    request_deserializer=participants_dot_v1_dot_participant__service__pb2.LookupParticipantRequest.FromString,
+                    response_serializer=participants_dot_v1_dot_participant__service__pb2.LookupParticipantResponse.SerializeToString,
+            ),
+            'ListParticipants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListParticipants,
+                    request_deserializer=participants_dot_v1_dot_participant__service__pb2.ListParticipantsRequest.FromString,
+                    response_serializer=participants_dot_v1_dot_participant__service__pb2.ListParticipantsResponse.SerializeToString,
+            ),
+            'UpdateParticipant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateParticipant,
+                    request_deserializer=participants_dot_v1_dot_participant__service__pb2.UpdateParticipantRequest.FromString,
+                    response_serializer=participants_dot_v1_dot_participant__service__pb2.UpdateParticipantResponse.SerializeToString,
+            ),
+            'SetParticipantStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetParticipantStatus,
+                    request_deserializer=participants_dot_v1_dot_participant__service__pb2.SetParticipantStatusRequest.FromString,
+                    response_serializer=participants_dot_v1_dot_participant__service__pb2.SetParticipantStatusResponse.SerializeToString,
+            ),
+            'EnrollParticipant': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnrollParticipant,
+                    request_deserializer=participants_dot_v1_dot_participant__service__pb2.EnrollParticipantRequest.FromString,
+                    response_serializer=participants_dot_v1_dot_participant__service__pb2.EnrollParticipantResponse.SerializeToString,
+            ),
+            'UnenrollParticipant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnenrollParticipant,
+                    request_deserializer=participants_dot_v1_dot_participant__service__pb2.UnenrollParticipantRequest.FromString,
+                    response_serializer=participants_dot_v1_dot_participant__service__pb2.UnenrollParticipantResponse.SerializeToString,
+            ),
+            'DeleteParticipant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteParticipant,
+                    request_deserializer=participants_dot_v1_dot_participant__service__pb2.DeleteParticipantRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
             'BatchCreateParticipants': grpc.unary_unary_rpc_method_handler(
                     servicer.BatchCreateParticipants,
                     request_deserializer=participants_dot_v1_dot_participant__service__pb2.BatchCreateParticipantsRequest.FromString,
@@ -129,10 +281,13 @@ def add_ParticipantServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ParticipantService:
-    """Creates, updates and reads participants.
+    """Creates, finds, changes and erases participants.
 
     Every call needs an API key in the metadata `x-api-key` (or `authorization: Bearer ...`). A key belongs to an
     organization and reaches that organization's data alone.
+
+    Whatever was acknowledged is in the next answer of every read. All that is asked of one participant at once ends as if
+    it had been done one after the other.
 
     Errors are `google.rpc.Status` with `google.rpc.ErrorInfo` always, `google.rpc.BadRequest` where fields are at
     fault, and `google.rpc.RetryInfo` where a retry makes sense.
@@ -182,6 +337,195 @@ class ParticipantService:
             '/participants.v1.ParticipantService/GetParticipant',
             participants_dot_v1_dot_participant__service__pb2.GetParticipantRequest.SerializeToString,
             participants_dot_v1_dot_participant__service__pb2.GetParticipantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookupParticipant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/participants.v1.ParticipantService/LookupParticipant',
+            participants_dot_v1_dot_participant__service__pb2.LookupParticipantRequest.SerializeToString,
+            participants_dot_v1_dot_participant__service__pb2.LookupParticipantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListParticipants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/participants.v1.ParticipantService/ListParticipants',
+            participants_dot_v1_dot_participant__service__pb2.ListParticipantsRequest.SerializeToString,
+            participants_dot_v1_dot_participant__service__pb2.ListParticipantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateParticipant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/participants.v1.ParticipantService/UpdateParticipant',
+            participants_dot_v1_dot_participant__service__pb2.UpdateParticipantRequest.SerializeToString,
+            participants_dot_v1_dot_participant__service__pb2.UpdateParticipantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetParticipantStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/participants.v1.ParticipantService/SetParticipantStatus',
+            participants_dot_v1_dot_participant__service__pb2.SetParticipantStatusRequest.SerializeToString,
+            participants_dot_v1_dot_participant__service__pb2.SetParticipantStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnrollParticipant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/participants.v1.ParticipantService/EnrollParticipant',
+            participants_dot_v1_dot_participant__service__pb2.EnrollParticipantRequest.SerializeToString,
+            participants_dot_v1_dot_participant__service__pb2.EnrollParticipantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnenrollParticipant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/participants.v1.ParticipantService/UnenrollParticipant',
+            participants_dot_v1_dot_participant__service__pb2.UnenrollParticipantRequest.SerializeToString,
+            participants_dot_v1_dot_participant__service__pb2.UnenrollParticipantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteParticipant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/participants.v1.ParticipantService/DeleteParticipant',
+            participants_dot_v1_dot_participant__service__pb2.DeleteParticipantRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 The verbs of the participant service: what callers can ask of it."""
 
 from collections import abc as _abc
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from participants.v1 import participant_service_pb2 as _participant_service_pb2
 import abc as _abc_1
@@ -27,10 +28,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ParticipantServiceStub:
-    """Creates, updates and reads participants.
+    """Creates, finds, changes and erases participants.
 
     Every call needs an API key in the metadata `x-api-key` (or `authorization: Bearer ...`). A key belongs to an
     organization and reaches that organization's data alone.
+
+    Whatever was acknowledged is in the next answer of every read. All that is asked of one participant at once ends as if
+    it had been done one after the other.
 
     Errors are `google.rpc.Status` with `google.rpc.ErrorInfo` always, `google.rpc.BadRequest` where fields are at
     fault, and `google.rpc.RetryInfo` where a retry makes sense.
@@ -55,6 +59,53 @@ class ParticipantServiceStub:
 
     Errors: `NOT_FOUND` when there is no such participant, or it belongs to another organization.
     """
+    LookupParticipant: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.LookupParticipantRequest, _participant_service_pb2.LookupParticipantResponse]
+    """Reads one participant by its `external_id`.
+
+    Errors: `NOT_FOUND` when there is no such participant in the caller's organization.
+    """
+    ListParticipants: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.ListParticipantsRequest, _participant_service_pb2.ListParticipantsResponse]
+    """Lists the participants of the caller's organization that pass every filter, a page at a time.
+
+    A page goes on where the last one ended, also while participants come and go: what was there all along is listed
+    exactly once. A page may be shorter than `page_size`, or empty, and still not be the last: only an empty
+    `next_page_token` ends the list.
+
+    Errors: `INVALID_ARGUMENT` for a `page_token` that was not made for the same filters and the same order.
+    """
+    UpdateParticipant: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.UpdateParticipantRequest, _participant_service_pb2.UpdateParticipantResponse]
+    """Changes one participant. Only what the request carries changes; a change that changes nothing writes nothing.
+
+    Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when there is no such participant;
+    `ALREADY_EXISTS` when another participant has the new `external_id`; `ABORTED` when `etag` is no longer current, or
+    another transaction keeps the participant locked. Then nothing is written.
+    """
+    SetParticipantStatus: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.SetParticipantStatusRequest, _participant_service_pb2.SetParticipantStatusResponse]
+    """Moves one participant to a status, from any other. To the status that it has already is no change.
+
+    Errors: `NOT_FOUND` when there is no such participant; `ABORTED` when `etag` is no longer current, or another
+    transaction keeps the participant locked.
+    """
+    EnrollParticipant: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.EnrollParticipantRequest, _participant_service_pb2.EnrollParticipantResponse]
+    """Enrolls one participant in a program. Enrolling twice is one enrollment; one that had ended becomes active again,
+    in its old place.
+
+    Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
+    the participant locked.
+    """
+    UnenrollParticipant: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.UnenrollParticipantRequest, _participant_service_pb2.UnenrollParticipantResponse]
+    """Ends one participant's enrollment in a program. Where there is none, nothing changes.
+
+    Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
+    the participant locked.
+    """
+    DeleteParticipant: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.DeleteParticipantRequest, _empty_pb2.Empty]
+    """Erases one participant and all that hangs on it, for good. The next upsert of its `external_id` creates a new
+    participant with a new `id`. Over HTTP the answer is 204.
+
+    Errors: `NOT_FOUND` when there is no such participant, or no longer; `ABORTED` when `etag` is no longer current, or
+    another transaction keeps the participant locked.
+    """
     BatchCreateParticipants: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.BatchCreateParticipantsRequest, _participant_service_pb2.BatchCreateParticipantsResponse]
     """Creates or updates up to 1,000 participants. Every item is an upsert of its own: one bad item spoils no other,
     and two items with the same `external_id` apply in order. A deadline that passes in the middle leaves some
@@ -65,10 +116,13 @@ class ParticipantServiceStub:
 
 @_typing.type_check_only
 class ParticipantServiceAsyncStub(ParticipantServiceStub):
-    """Creates, updates and reads participants.
+    """Creates, finds, changes and erases participants.
 
     Every call needs an API key in the metadata `x-api-key` (or `authorization: Bearer ...`). A key belongs to an
     organization and reaches that organization's data alone.
+
+    Whatever was acknowledged is in the next answer of every read. All that is asked of one participant at once ends as if
+    it had been done one after the other.
 
     Errors are `google.rpc.Status` with `google.rpc.ErrorInfo` always, `google.rpc.BadRequest` where fields are at
     fault, and `google.rpc.RetryInfo` where a retry makes sense.
@@ -90,6 +144,53 @@ class ParticipantServiceAsyncStub(ParticipantServiceStub):
 
     Errors: `NOT_FOUND` when there is no such participant, or it belongs to another organization.
     """
+    LookupParticipant: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.LookupParticipantRequest, _participant_service_pb2.LookupParticipantResponse]  # type: ignore[assignment]
+    """Reads one participant by its `external_id`.
+
+    Errors: `NOT_FOUND` when there is no such participant in the caller's organization.
+    """
+    ListParticipants: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.ListParticipantsRequest, _participant_service_pb2.ListParticipantsResponse]  # type: ignore[assignment]
+    """Lists the participants of the caller's organization that pass every filter, a page at a time.
+
+    A page goes on where the last one ended, also while participants come and go: what was there all along is listed
+    exactly once. A page may be shorter than `page_size`, or empty, and still not be the last: only an empty
+    `next_page_token` ends the list.
+
+    Errors: `INVALID_ARGUMENT` for a `page_token` that was not made for the same filters and the same order.
+    """
+    UpdateParticipant: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.UpdateParticipantRequest, _participant_service_pb2.UpdateParticipantResponse]  # type: ignore[assignment]
+    """Changes one participant. Only what the request carries changes; a change that changes nothing writes nothing.
+
+    Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when there is no such participant;
+    `ALREADY_EXISTS` when another participant has the new `external_id`; `ABORTED` when `etag` is no longer current, or
+    another transaction keeps the participant locked. Then nothing is written.
+    """
+    SetParticipantStatus: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.SetParticipantStatusRequest, _participant_service_pb2.SetParticipantStatusResponse]  # type: ignore[assignment]
+    """Moves one participant to a status, from any other. To the status that it has already is no change.
+
+    Errors: `NOT_FOUND` when there is no such participant; `ABORTED` when `etag` is no longer current, or another
+    transaction keeps the participant locked.
+    """
+    EnrollParticipant: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.EnrollParticipantRequest, _participant_service_pb2.EnrollParticipantResponse]  # type: ignore[assignment]
+    """Enrolls one participant in a program. Enrolling twice is one enrollment; one that had ended becomes active again,
+    in its old place.
+
+    Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
+    the participant locked.
+    """
+    UnenrollParticipant: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.UnenrollParticipantRequest, _participant_service_pb2.UnenrollParticipantResponse]  # type: ignore[assignment]
+    """Ends one participant's enrollment in a program. Where there is none, nothing changes.
+
+    Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
+    the participant locked.
+    """
+    DeleteParticipant: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.DeleteParticipantRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Erases one participant and all that hangs on it, for good. The next upsert of its `external_id` creates a new
+    participant with a new `id`. Over HTTP the answer is 204.
+
+    Errors: `NOT_FOUND` when there is no such participant, or no longer; `ABORTED` when `etag` is no longer current, or
+    another transaction keeps the participant locked.
+    """
     BatchCreateParticipants: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.BatchCreateParticipantsRequest, _participant_service_pb2.BatchCreateParticipantsResponse]  # type: ignore[assignment]
     """Creates or updates up to 1,000 participants. Every item is an upsert of its own: one bad item spoils no other,
     and two items with the same `external_id` apply in order. A deadline that passes in the middle leaves some
@@ -99,10 +200,13 @@ class ParticipantServiceAsyncStub(ParticipantServiceStub):
     """
 
 class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Creates, updates and reads participants.
+    """Creates, finds, changes and erases participants.
 
     Every call needs an API key in the metadata `x-api-key` (or `authorization: Bearer ...`). A key belongs to an
     organization and reaches that organization's data alone.
+
+    Whatever was acknowledged is in the next answer of every read. All that is asked of one participant at once ends as if
+    it had been done one after the other.
 
     Errors are `google.rpc.Status` with `google.rpc.ErrorInfo` always, `google.rpc.BadRequest` where fields are at
     fault, and `google.rpc.RetryInfo` where a retry makes sense.
@@ -133,6 +237,95 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reads one participant by its `id`.
 
         Errors: `NOT_FOUND` when there is no such participant, or it belongs to another organization.
+        """
+
+    @_abc_1.abstractmethod
+    def LookupParticipant(
+        self,
+        request: _participant_service_pb2.LookupParticipantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_participant_service_pb2.LookupParticipantResponse, _abc.Awaitable[_participant_service_pb2.LookupParticipantResponse]]:
+        """Reads one participant by its `external_id`.
+
+        Errors: `NOT_FOUND` when there is no such participant in the caller's organization.
+        """
+
+    @_abc_1.abstractmethod
+    def ListParticipants(
+        self,
+        request: _participant_service_pb2.ListParticipantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_participant_service_pb2.ListParticipantsResponse, _abc.Awaitable[_participant_service_pb2.ListParticipantsResponse]]:
+        """Lists the participants of the caller's organization that pass every filter, a page at a time.
+
+        A page goes on where the last one ended, also while participants come and go: what was there all along is listed
+        exactly once. A page may be shorter than `page_size`, or empty, and still not be the last: only an empty
+        `next_page_token` ends the list.
+
+        Errors: `INVALID_ARGUMENT` for a `page_token` that was not made for the same filters and the same order.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateParticipant(
+        self,
+        request: _participant_service_pb2.UpdateParticipantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_participant_service_pb2.UpdateParticipantResponse, _abc.Awaitable[_participant_service_pb2.UpdateParticipantResponse]]:
+        """Changes one participant. Only what the request carries changes; a change that changes nothing writes nothing.
+
+        Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when there is no such participant;
+        `ALREADY_EXISTS` when another participant has the new `external_id`; `ABORTED` when `etag` is no longer current, or
+        another transaction keeps the participant locked. Then nothing is written.
+        """
+
+    @_abc_1.abstractmethod
+    def SetParticipantStatus(
+        self,
+        request: _participant_service_pb2.SetParticipantStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_participant_service_pb2.SetParticipantStatusResponse, _abc.Awaitable[_participant_service_pb2.SetParticipantStatusResponse]]:
+        """Moves one participant to a status, from any other. To the status that it has already is no change.
+
+        Errors: `NOT_FOUND` when there is no such participant; `ABORTED` when `etag` is no longer current, or another
+        transaction keeps the participant locked.
+        """
+
+    @_abc_1.abstractmethod
+    def EnrollParticipant(
+        self,
+        request: _participant_service_pb2.EnrollParticipantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_participant_service_pb2.EnrollParticipantResponse, _abc.Awaitable[_participant_service_pb2.EnrollParticipantResponse]]:
+        """Enrolls one participant in a program. Enrolling twice is one enrollment; one that had ended becomes active again,
+        in its old place.
+
+        Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
+        the participant locked.
+        """
+
+    @_abc_1.abstractmethod
+    def UnenrollParticipant(
+        self,
+        request: _participant_service_pb2.UnenrollParticipantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_participant_service_pb2.UnenrollParticipantResponse, _abc.Awaitable[_participant_service_pb2.UnenrollParticipantResponse]]:
+        """Ends one participant's enrollment in a program. Where there is none, nothing changes.
+
+        Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
+        the participant locked.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteParticipant(
+        self,
+        request: _participant_service_pb2.DeleteParticipantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Erases one participant and all that hangs on it, for good. The next upsert of its `external_id` creates a new
+        participant with a new `id`. Over HTTP the answer is 204.
+
+        Errors: `NOT_FOUND` when there is no such participant, or no longer; `ABORTED` when `etag` is no longer current, or
+        another transaction keeps the participant locked.
         """
 
     @_abc_1.abstractmethod

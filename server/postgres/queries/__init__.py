@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from importlib import resources
 
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A query by the name it is prepared under, with $1 and so on for its parameters."""
-
-    name: bytes
-    text: bytes
+from server.postgres.queries.lists import LIST as LIST
+from server.postgres.queries.query import Query, text_of
 
 
 def _read(name: str, *without: str) -> Query:
     """Returns a query, or the variant of it that leaves out the sections of these names."""
-    text = (resources.files(__name__) / f"{name}.sql").read_text()
+    text = text_of(name)
     for section in without:
         text = re.sub(rf"^ *-- begin {section}\n.*?^ *-- end {section}\n", "", text, flags=re.DOTALL | re.MULTILINE)
     return Query("_without_".join([name, *without]).encode(), text.encode())
@@ -32,9 +25,16 @@ UPSERT = {
     (False, False): _read("upsert", "programs", "whole"),
 }
 GET = _read("get")
+LOOKUP = _read("lookup")
+UPDATE = _read("update")
+ENROLL = _read("enroll")
+DELETE = _read("delete")
 FIND_KEYS = _read("find_keys")
 FIND_KEYS_OF_MANY = _read("find_keys_of_many")
 MARK_KEYS_USED = _read("mark_keys_used")
 CAN_WRITE = _read("can_write")
 # Those of requests, which every connection of the pool has prepared.
-ALL = (UPSERT_ONE, *UPSERT.values(), GET, FIND_KEYS, FIND_KEYS_OF_MANY, MARK_KEYS_USED)
+ALL = (
+    *(UPSERT_ONE, *UPSERT.values(), GET, LOOKUP, *LIST.values(), UPDATE, ENROLL, DELETE),
+    *(FIND_KEYS, FIND_KEYS_OF_MANY, MARK_KEYS_USED),
+)

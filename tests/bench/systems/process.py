@@ -9,12 +9,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 from participants.v1.participant_service_pb2_grpc import (
     ParticipantServiceServicer,
     add_ParticipantServiceServicer_to_server,
 )
+
+from tests.support.process import Service, environment
 
 STOP_TIMEOUT = 10.0
 
@@ -30,16 +33,32 @@ class Server:
 @contextmanager
 def running(module: str, *arguments: str) -> Iterator[Server]:
     """Runs one of these modules as a process."""
-    command = [sys.executable, "-m", module, *arguments]
+    with running_program([sys.executable, "-m", module, *arguments]) as server:
+        yield server
+
+
+@contextmanager
+def running_program(command: Sequence[str | Path]) -> Iterator[Server]:
+    """Runs a program that prints its address once it answers."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             address = process.stdout.readline().strip()
             if not address:
-                raise RuntimeError(f"{module} did not start")
+                raise RuntimeError(f"{command[:3]} did not start")
             yield Server(address, [process.pid])
         finally:
             stop(process)
+
+
+@contextmanager
+def running_service(conninfo: str) -> Iterator[tuple[Server, Server]]:
+    """Runs this service as its users do, and yields its two clients: gRPC and HTTP."""
+    process = Service(environment(DATABASE_URL=conninfo))
+    try:
+        yield Server(process.grpc_address, [process.pid]), Server(process.http_url.partition("//")[2], [process.pid])
+    finally:
+        process.stop()
 
 
 def stop(process: subprocess.Popen[str]) -> None:

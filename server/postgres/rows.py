@@ -1,0 +1,91 @@
+"""Between Postgres' values and ours: parameters in text format, and the rows in which every query answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from server.errors import AlreadyExists, EtagMismatch, FieldViolation, InvalidArgument, NotFound, ServiceError
+from server.participants.model import (
+    MAX_ATTRIBUTE_BYTES,
+    MAX_ATTRIBUTES,
+    MAX_TAG_BYTES,
+    MAX_TAGS,
+    Balance,
+    Participant,
+    Tier,
+)
+from server.postgres.prepared import Row
+
+# The columns in which every query answers with a participant: as they are up to `program_ids`, then those to be read.
+_PLAIN = Participant._fields.index("attributes")
+_NOTHING: Mapping[str, Any] = {}
+
+
+def array(values: Sequence[str]) -> bytes:
+    """Returns an array in Postgres' text format."""
+    quoted = '","'.join(values) if _is_plain(values) else '","'.join(_escaped(value) for value in values)
+    return f'{{"{quoted}"}}'.encode()
+
+
+def _is_plain(values: Sequence[str]) -> bool:
+    text = "".join(values)
+    return '"' not in text and "\\" not in text
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def participant(row: Row) -> Participant:
+    """Returns the participant in a row, whose columns are named and ordered as the fields are (a test holds that)."""
+    attributes, counters, balances, tiers = row[_PLAIN:]
+    return Participant._make(
+        (
+            *row[:_PLAIN],
+            orjson.loads(attributes),
+            dict(counters) if counters else _NOTHING,
+            [Balance(*balance) for balance in sorted(balances)] if balances else (),
+            {key: Tier(level, rank) for key, level, rank in tiers} if tiers else _NOTHING,
+        )
+    )
+
+
+def _unknown_program() -> ServiceError:
+    return NotFound("there is no program with this program_id", reason="PROGRAM_NOT_FOUND")
+
+
+def _too_many_attributes() -> ServiceError:
+    message = f"the participant would have more than {MAX_ATTRIBUTES} attributes"
+    return InvalidArgument((FieldViolation("attributes", "TOO_MANY_ATTRIBUTES", message),))
+
+
+def _attributes_too_large() -> ServiceError:
+    message = (
+        f"the participant would have attributes of more than {MAX_ATTRIBUTE_BYTES} bytes, keys and values together"
+    )
+    return InvalidArgument((FieldViolation("attributes", "ATTRIBUTES_TOO_LARGE", message),))
+
+
+def _too_many_tags() -> ServiceError:
+    message = f"the participant would have more than {MAX_TAGS} tags"
+    return InvalidArgument((FieldViolation("tags", "TOO_MANY_TAGS", message),))
+
+
+def _tags_too_large() -> ServiceError:
+    message = f"the participant would have tags of more than {MAX_TAG_BYTES} bytes"
+    return InvalidArgument((FieldViolation("tags", "TAGS_TOO_LARGE", message),))
+
+
+# What the statements refuse to write, by the outcome that says so.
+REFUSALS: Mapping[str, Callable[[], ServiceError]] = {
+    "unknown_program": _unknown_program,
+    "already_exists": AlreadyExists,
+    "etag_mismatch": EtagMismatch,
+    "too_many_attributes": _too_many_attributes,
+    "attributes_too_large": _attributes_too_large,
+    "too_many_tags": _too_many_tags,
+    "tags_too_large": _tags_too_large,
+}

@@ -1,0 +1,106 @@
+"""What the rendered Deployment says, run as far as one can without a cluster: its commands, environment and probes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from psycopg.conninfo import make_conninfo
+
+from tests.conftest import fresh_database, new_tenant
+from tests.support.clients import GrpcClient
+from tests.support.manifests import environment_of, find, render
+from tests.support.process import Service, environment, run
+
+OWNER, SERVING = "participants_deployment_owner", "participants"
+
+
+@pytest.fixture(scope="module")
+def pod() -> Any:
+    return find(render("base"), "Deployment")["spec"]["template"]["spec"]
+
+
+@pytest.fixture
+def urls(postgres: str) -> Iterator[dict[str, str]]:
+    """An empty database, and how each of the secrets' roles connects to it."""
+    with fresh_database(postgres, "participants_test_deployment") as conninfo:
+        with psycopg.connect(conninfo, autocommit=True) as admin:
+            for role in (OWNER, SERVING):
+                admin.execute(f"DROP ROLE IF EXISTS {role}".encode())
+                admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'".encode())
+            admin.execute(f"GRANT CREATE ON SCHEMA public TO {OWNER}".encode())
+        yield {
+            "participants-migrator": make_conninfo(conninfo, user=OWNER, password="secret"),
+            "participants-database": make_conninfo(conninfo, user=SERVING, password="secret"),
+        }
+    with psycopg.connect(postgres, autocommit=True) as admin:
+        for role in (OWNER, SERVING):
+            admin.execute(f"DROP ROLE {role}".encode())
+
+
+def mounted(pod: Any, container: Any, urls: dict[str, str], directory: Path) -> dict[str, str]:
+    """Puts the secrets where the container has them, but below a directory, and returns its environment."""
+    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in pod["volumes"]}
+    variables = environment_of(container)
+    for mount in container["volumeMounts"]:
+        place = directory / mount["name"]
+        place.mkdir()
+        (place / "url").write_text(urls[secrets[mount["name"]]])
+        variables = {name: value.replace(mount["mountPath"], str(place)) for name, value in variables.items()}
+    # Ports of the test's own, on loopback.
+    loopback = {name: "127.0.0.1:0" for name in variables if name.endswith("_ADDRESS")}
+    return environment(**{**variables, **loopback})
+
+
+def succeeds(probe: Any, address: str) -> bool:
+    """Asks once, as the kubelet does."""
+    with grpc.insecure_channel(address) as channel:
+        request = health_pb2.HealthCheckRequest(service=probe["grpc"]["service"])
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=probe["timeoutSeconds"])
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def passes(probe: Any, address: str) -> bool:
+    """Asks at the probe's period until it succeeds, or has failed as often as it may."""
+    for _ in range(probe["failureThreshold"]):
+        if succeeds(probe, address):
+            return True
+        time.sleep(probe["periodSeconds"])
+    return False
+
+
+def test_it_migrates_serves_and_stops(pod: Any, urls: dict[str, str], tmp_path: Path) -> None:
+    [migration], [container] = pod["initContainers"], pod["containers"]
+    migrated = run(*migration["args"], env=mounted(pod, migration, urls, tmp_path))
+    assert migrated.returncode == 0, migrated.stderr
+    assert container["args"] == ["serve"]
+    service = Service(mounted(pod, container, urls, tmp_path))
+    try:
+        assert passes(container["startupProbe"], service.grpc_address)
+        assert succeeds(container["readinessProbe"], service.grpc_address)
+        assert succeeds(container["livenessProbe"], service.grpc_address)
+        tenant = new_tenant(urls["participants-migrator"], "acme")
+        client = GrpcClient(service.grpc_address, tenant.key)
+        assert client.create({"external_id": "first"}).result == "CREATED"
+        client.close()
+    finally:
+        assert service.stop() == 0
+
+
+def test_a_pod_whose_migration_did_not_run_says_so_in_its_last_line(
+    pod: Any, urls: dict[str, str], tmp_path: Path
+) -> None:
+    [container] = pod["containers"]
+    refused = run(*container["args"], env=mounted(pod, container, urls, tmp_path))
+    # `kubectl describe pod` shows it, as terminationMessagePolicy has it.
+    assert refused.returncode == 1
+    assert "participants migrate" in refused.stderr.splitlines()[-1]

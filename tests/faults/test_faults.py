@@ -1,0 +1,36 @@
+"""A few of the faults, the checker's own proof that it finds lost writes included. `make faults` does them all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import own_directory
+from tests.faults.cases import kill_replica, through_proxy
+from tests.faults.cluster import Cluster, cluster
+from tests.faults.proxy import Mode
+from tests.faults.trial import Fault, trial
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Cluster]:
+    with own_directory() as directory, cluster(directory, seed=1) as started:
+        yield started
+
+
+@pytest.mark.parametrize(
+    "fault", [kill_replica, through_proxy(Mode.LOSE_ANSWERS, 1.0)], ids=["a replica is killed", "answers are lost"]
+)
+def test_faults_lose_nothing(running: Cluster, fault: Fault, request: pytest.FixtureRequest) -> None:
+    verdict = trial(running, fault, request.node.callspec.id.split()[0])
+    assert verdict.is_good, verdict
+
+
+def test_a_service_that_keeps_no_order_is_found_out(running: Cluster) -> None:
+    replica = running.replicas[0]
+    replica.stop()
+    replica.start(command=(sys.executable, "-m", "tests.faults.sabotaged"))
+    verdict = trial(running, lambda cluster: None, "sabotaged")
+    assert verdict.violations

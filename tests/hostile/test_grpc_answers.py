@@ -1,0 +1,51 @@
+"""Answers that nobody reads."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import psutil
+import pytest
+from participants.v1 import participant_service_pb2 as messages
+
+from tests.conftest import Deployment
+from tests.hostile.grpc_wire import SERVICE, Wire
+from tests.support.clients import GrpcClient
+
+GET = f"{SERVICE}/GetParticipant"
+MIB = 1 << 20
+
+
+@pytest.fixture
+def large(deployment: Deployment) -> bytes:
+    """A request for a participant of the largest size."""
+    client = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
+    attributes = {f"{number:02}": "x" * 4_094 for number in range(16)}
+    created = client.create({"external_id": "large", "attributes": attributes})
+    client.close()
+    return messages.GetParticipantRequest(id=created.participant["id"]).SerializeToString()
+
+
+def test_answers_that_nobody_reads_are_bounded(deployment: Deployment, large: bytes) -> None:
+    service = psutil.Process(deployment.service.pid)
+    before = service.memory_info().rss
+    metadata = [("x-api-key", deployment.tenant.key)]
+    other = GrpcClient(deployment.service.grpc_address, deployment.stranger.key)
+    with ExitStack() as stack:
+        stack.callback(other.close)
+        grown = []
+        for _ in range(2):
+            with ExitStack() as wires:
+                for _ in range(12):
+                    wire = wires.enter_context(Wire(deployment.service.grpc_address, window=0))
+                    for _ in range(200):
+                        wire.message(wire.call(GET, metadata), large)
+                    assert other.create({"external_id": "small"}).code == "OK"
+                for _ in range(20):
+                    assert other.create({"external_id": "small"}).code == "OK"
+                grown.append(service.memory_info().rss - before)
+    assert max(grown) < 250 * MIB
+    # The room of those who have gone is there for the next.
+    client = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
+    assert client.create({"external_id": "large"}).result == "UNCHANGED"
+    client.close()
