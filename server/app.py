@@ -21,6 +21,8 @@ from server.auth.authenticator import Authenticator
 from server.config import Address, ConfigurationError, Conninfo, Settings
 from server.gateway import server as http
 from server.gateway.application import Gateway
+from server.gateway.endpoint import Endpoints
+from server.gateway.operations import Operations
 from server.operations.health import Health
 from server.operations.metrics import Metrics
 from server.operations.telemetry import Telemetry
@@ -56,6 +58,7 @@ class Listening:
 
     grpc: Address
     http: Address | None
+    operations: Address | None
 
 
 async def serve(
@@ -130,13 +133,29 @@ async def service(
         share_ports = settings.workers > 1
         grpc_servers = rpc.grpc_servers(servicer, interceptor, health, buffers, calls, reflect=settings.reflection)
         grpc_address = rpc.listen(grpc_servers, settings.grpc_address, share_port=share_ports)
-        http_address = None
+        http_address = operations_address = None
         if settings.http_address is not None:
-            gateway = Gateway(SERVICE, servicer, interceptor, health, metrics)
+            public = Operations(health, metrics if settings.operations_address is None else None)
             http_address, running = await stack.enter_async_context(
-                http.serving(gateway, settings.http_address, share_port=share_ports)
+                http.serving(
+                    Gateway(public, metrics, Endpoints(SERVICE, servicer, interceptor, buffers)),
+                    settings.http_address,
+                    "PARTICIPANTS_HTTP_ADDRESS",
+                    share_port=share_ports,
+                    tls=settings.tls,
+                )
             )
             parts.watch("the HTTP server", running)
+        if settings.operations_address is not None:
+            operations_address, running = await stack.enter_async_context(
+                http.serving(
+                    Gateway(Operations(health, metrics), metrics),
+                    settings.operations_address,
+                    "PARTICIPANTS_OPERATIONS_ADDRESS",
+                    share_port=share_ports,
+                )
+            )
+            parts.watch("the HTTP server for operators", running)
         await stack.enter_async_context(_background(parts, "the refresh of API keys", authenticator.refresh_forever()))
         await stack.enter_async_context(
             _background(parts, "the record of when keys were used", authenticator.mark_used_forever())
@@ -147,7 +166,7 @@ async def service(
         for running in await stack.enter_async_context(rpc.serving(grpc_servers, calls, hurry)):
             parts.watch("a gRPC server", running)
         stack.push_async_callback(_drain, health, settings.drain_seconds, hurry)
-        yield Listening(grpc_address, http_address)
+        yield Listening(grpc_address, http_address, operations_address)
 
 
 async def _drain(health: Health, seconds: float, hurry: asyncio.Event) -> None:

@@ -39,8 +39,18 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Files in PEM. With `client_ca`, callers have to show a certificate that it has signed."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """`database_url` None means the embedded Postgres; `http_address` None means no gateway.
+    """`database_url` None means the embedded Postgres; `http_address` None means no gateway, `operations_address` None
+    no port for operators alone, `tls` None no TLS.
 
     `database_url_file` is where `database_url` was read, and later ones may be; `drain_seconds` is how long it goes on
     serving after a signal to stop, while it says that it is not ready.
@@ -52,6 +62,8 @@ class Settings:
     data_directory: Path
     grpc_address: Address
     http_address: Address | None
+    operations_address: Address | None
+    tls: TlsFiles | None
     api_key: str | None
     workers: int
     reflection: bool
@@ -75,6 +87,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         data_directory=Path(environment.get("PARTICIPANTS_DATA_DIR") or ".data").absolute(),
         grpc_address=grpc_address,
         http_address=_address(environment, "PARTICIPANTS_HTTP_ADDRESS", "127.0.0.1:8080"),
+        operations_address=_address(environment, "PARTICIPANTS_OPERATIONS_ADDRESS", ""),
+        tls=_tls(environment),
         api_key=_api_key(environment),
         workers=_number(environment, "PARTICIPANTS_WORKERS", 1, MAX_WORKERS),
         reflection=_switch(environment, "PARTICIPANTS_REFLECTION", default=True),
@@ -125,6 +139,22 @@ def _address(environment: Mapping[str, str], name: str, default: str) -> Address
     if match is None or int(match["port"]) > 65535:
         raise ConfigurationError(f"{name} is {value!r}, which is not HOST:PORT; write 127.0.0.1:8080 or [::1]:8080")
     return Address(match["ipv6"] or match["host"], int(match["port"]))
+
+
+def _tls(environment: Mapping[str, str]) -> TlsFiles | None:
+    names = [f"PARTICIPANTS_TLS_{name}_FILE" for name in ("CERT", "KEY", "CLIENT_CA")]
+    paths = [Path(environment[name]).absolute() if environment.get(name) else None for name in names]
+    if not any(paths):
+        return None
+    certificate, key, client_ca = paths
+    if certificate is None or key is None:
+        raise ConfigurationError(
+            f"{names[0]} and {names[1]} are needed for TLS: set both, or none of the TLS variables"
+        )
+    for name, path in zip(names, paths, strict=True):
+        if path is not None and not path.is_file():
+            raise ConfigurationError(f"{name}: there is no file {path}")
+    return TlsFiles(certificate, key, client_ca)
 
 
 def _api_key(environment: Mapping[str, str]) -> str | None:

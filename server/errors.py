@@ -38,6 +38,15 @@ class FieldViolation:
     message: str
 
 
+# So many violations are listed, and the rest counted.
+MAX_VIOLATIONS = 100
+
+
+def more_violations(count: int) -> FieldViolation:
+    """Returns what stands in the place of those that are not listed."""
+    return FieldViolation("", "MORE_VIOLATIONS", f"{count} more violations are not listed")
+
+
 class ServiceError(Exception):
     """What a caller is told. `message` and `reason` are public: no SQL, no driver text, no stack.
 
@@ -48,6 +57,7 @@ class ServiceError(Exception):
     reason: str = "INTERNAL"
     retry_after: float | None = None
     violations: tuple[FieldViolation, ...] = ()
+    more_violations: int = 0
 
     def __init__(self, message: str, *, reason: str | None = None) -> None:
         super().__init__(message)
@@ -57,21 +67,30 @@ class ServiceError(Exception):
 
 
 class InvalidArgument(ServiceError):
-    """The request breaks a rule; every violation is reported at once."""
+    """The request breaks a rule; every violation is reported at once, or, where there are very many, counted.
+
+    `more` counts violations beside those given.
+    """
 
     code = Code.INVALID_ARGUMENT
     reason = "INVALID_FIELDS"
 
     def __init__(
-        self, violations: tuple[FieldViolation, ...], message: str | None = None, *, reason: str | None = None
+        self,
+        violations: tuple[FieldViolation, ...],
+        message: str | None = None,
+        *,
+        reason: str | None = None,
+        more: int = 0,
     ) -> None:
-        super().__init__(message or _sentence(violations), reason=reason)
-        self.violations = violations
+        super().__init__(message or _sentence(violations, len(violations) + more), reason=reason)
+        self.violations = violations[:MAX_VIOLATIONS]
+        self.more_violations = len(violations) + more - len(self.violations)
 
 
-def _sentence(violations: tuple[FieldViolation, ...]) -> str:
+def _sentence(violations: tuple[FieldViolation, ...], count: int) -> str:
     first = f"{violations[0].field}: {violations[0].message}"
-    return first if len(violations) == 1 else f"{first} (and {len(violations) - 1} more)"
+    return first if count == 1 else f"{first} (and {count - 1} more)"
 
 
 class Unauthenticated(ServiceError):

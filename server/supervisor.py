@@ -60,7 +60,7 @@ def supervise(
         stack.callback(_stop, workers, settings.drain_seconds + STOP_TIMEOUT)
         answers = [worker.answers(told_to_stop) for worker in workers]
         if all(answers):
-            ready(Listening(settings.grpc_address, settings.http_address))
+            ready(Listening(settings.grpc_address, settings.http_address, settings.operations_address))
             _replace_the_dead(workers, told_to_stop)
         elif not told_to_stop.poll():
             raise ConfigurationError("a worker does not start; the lines above say why")
@@ -175,13 +175,15 @@ def _stop_signals() -> Iterator[Connection]:
 
 @contextmanager
 def _reserved_ports(settings: Settings) -> Iterator[Settings]:
-    """Holds both ports, so that they stay ours while workers come and go, and yields settings that name them."""
+    """Holds the ports, so that they stay ours while workers come and go, and yields settings that name them."""
     with ExitStack() as stack:
         grpc = _reserved(stack, settings.grpc_address, "PARTICIPANTS_GRPC_ADDRESS")
-        http = settings.http_address
+        http, operations = settings.http_address, settings.operations_address
         if http is not None:
             http = _reserved(stack, http, "PARTICIPANTS_HTTP_ADDRESS")
-        yield replace(settings, grpc_address=grpc, http_address=http)
+        if operations is not None:
+            operations = _reserved(stack, operations, "PARTICIPANTS_OPERATIONS_ADDRESS")
+        yield replace(settings, grpc_address=grpc, http_address=http, operations_address=operations)
 
 
 def _reserved(stack: ExitStack, address: Address, variable: str) -> Address:

@@ -10,8 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from participants.v1 import participant_pb2
 from participants.v1 import participant_service_pb2 as messages
 
-from server.api.fast_validation import is_trivially_valid
-from server.api.status import status_from_error
+from server.api.fast_validation import has_too_many_items, is_trivially_valid
+from server.api.status import MAX_VIOLATION_BYTES, status_from_error
 from server.api.validation import validate
 from server.participants.model import (
     Outcome,
@@ -56,6 +56,8 @@ def upsert_from_request(
     request: messages.CreateParticipantRequest, organization_id: str, *, whole: bool = True
 ) -> Upsert:
     """Returns what a request asks to be written for an organization. Raises InvalidArgument."""
+    if has_too_many_items(request):
+        validate(request)
     attributes = request.attributes
     upsert = Upsert(
         organization_id=organization_id,
@@ -103,7 +105,7 @@ def add_results(response: messages.BatchCreateParticipantsResponse, outcomes: It
         if isinstance(outcome, Written):
             fill(add(result=_RESULT_NUMBERS[outcome.result]).participant, outcome.participant)
         else:
-            add(status=status_from_error(outcome.error))
+            add(status=status_from_error(outcome.error, limit=MAX_VIOLATION_BYTES))
 
 
 def fill(message: participant_pb2.Participant, participant: Participant | ParticipantNames) -> None:

@@ -34,6 +34,11 @@ _is_plain_email = re.compile(r"(?=.{1,63}\Z)[A-Za-z0-9_.+-]+@[A-Za-z0-9]+(?:\.[A
 _is_plain_uuid = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 
 
+def has_too_many_items(request: CreateParticipantRequest) -> bool:
+    """Returns whether the request is not worth a look at its items."""
+    return len(request.tags) > _MAX_TAGS or len(request.attributes) > _MAX_ATTRIBUTES
+
+
 def is_trivially_valid(upsert: Upsert) -> bool:
     """Returns whether the request that asks for this upsert surely keeps every rule."""
     attributes, tags, phone, email = upsert.attributes, upsert.tags, upsert.phone or "", upsert.email or ""

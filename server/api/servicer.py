@@ -110,8 +110,11 @@ class ParticipantServicer(ParticipantServiceServicer):
         validate(request)
         whole = request.view != messages.BatchCreateParticipantsRequest.BASIC
         upserts: list[Upsert | Rejected] = []
-        async for items in _slices(request.requests):
-            upserts += [_upsert_or_rejected(item, call, whole=whole) for item in items]
+        for number, item in enumerate(request.requests):
+            upserts.append(_upsert_or_rejected(item, call, whole=whole))
+            # To say all that is wrong with an item takes as long as many that are fine.
+            if number % SLICE == 0 or isinstance(upserts[-1], Rejected):
+                await asyncio.sleep(0)
         response = messages.BatchCreateParticipantsResponse()
         async for outcomes in _slices(await self._participants.upsert_all(upserts, call.deadline)):
             add_results(response, [_told(outcome, call) for outcome in outcomes])
@@ -134,7 +137,8 @@ def _upsert_or_rejected(request: messages.CreateParticipantRequest, call: Call, 
     try:
         return upsert_from_request(request, call.organization_id, whole=whole)
     except ServiceError as error:
-        return Rejected(error)
+        # The traceback would keep all that led to the error, for each item of the batch.
+        return Rejected(error.with_traceback(None))
     except Exception:
         # A fault of ours with one item must spoil no other.
         logger.exception("an item of a batch failed, request id %s", call.request_id)

@@ -7,14 +7,12 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from server.errors import DOMAIN, ServiceError
+from server.errors import DOMAIN, FieldViolation, ServiceError, more_violations
 
 # gRPC sends the status in the trailing metadata, and clients refuse more than 8 KiB of that. What is beyond this
 # many bytes of violations is counted instead of listed.
 MAX_VIOLATION_BYTES = 5_000
 MAX_MESSAGE_BYTES = 200
-# And so many are listed where there is room for more.
-MAX_VIOLATIONS = 100
 
 
 def status_from_error(error: ServiceError, *, limit: int | None = None) -> status_pb2.Status:
@@ -34,19 +32,23 @@ def status_from_error(error: ServiceError, *, limit: int | None = None) -> statu
 def _bad_request(error: ServiceError, limit: int | None) -> error_details_pb2.BadRequest:
     bad_request = error_details_pb2.BadRequest()
     size = 0
+    left_out = error.more_violations
     for index, violation in enumerate(error.violations):
-        entry = error_details_pb2.BadRequest.FieldViolation(
-            field=violation.field, reason=violation.reason, description=violation.message
-        )
+        entry = _entry(violation)
         size += entry.ByteSize() + 4
-        if index == MAX_VIOLATIONS or (limit is not None and size > limit):
-            left_out = len(error.violations) - index
-            bad_request.field_violations.add(
-                reason="MORE_VIOLATIONS", description=f"{left_out} more violations are not listed"
-            )
+        if limit is not None and size > limit:
+            left_out += len(error.violations) - index
             break
         bad_request.field_violations.append(entry)
+    if left_out:
+        bad_request.field_violations.append(_entry(more_violations(left_out)))
     return bad_request
+
+
+def _entry(violation: FieldViolation) -> error_details_pb2.BadRequest.FieldViolation:
+    return error_details_pb2.BadRequest.FieldViolation(
+        field=violation.field, reason=violation.reason, description=violation.message
+    )
 
 
 def _bounded(message: str) -> str:

@@ -1,4 +1,4 @@
-"""Checks messages against the rules in the .proto files, and says in the contract's words what is wrong."""
+"""Checks messages against the rules in the .proto files, and says what is wrong."""
 
 from __future__ import annotations
 
@@ -7,16 +7,31 @@ import json
 import protovalidate
 from google.protobuf.message import Message
 
-from server.errors import FieldViolation, InvalidArgument
+from server.api.counts import excess
+from server.errors import MAX_VIOLATIONS, FieldViolation, InvalidArgument
 
 _validator = protovalidate.Validator()
 
 
 def validate(message: Message) -> None:
-    """Raises InvalidArgument with every violation at once."""
+    """Raises InvalidArgument with every violation at once. Of a field that has too many items that alone is said."""
+    too_many: list[FieldViolation] = []
+    if any(excess(message)):
+        message, too_many = _without_excess(message)
     violations = _validator.collect_violations(message)
-    if violations:
-        raise InvalidArgument(tuple(_field_violation(violation) for violation in violations))
+    if too_many or violations:
+        listed = [_field_violation(violation) for violation in violations[:MAX_VIOLATIONS]]
+        raise InvalidArgument((*too_many, *listed), more=len(violations) - len(listed))
+
+
+def _without_excess(message: Message) -> tuple[Message, list[FieldViolation]]:
+    rest = type(message)()
+    rest.CopyFrom(message)
+    violations = []
+    for owner, limit, path in list(excess(rest)):
+        owner.ClearField(limit.field)
+        violations.append(limit.violation(path))
+    return rest, violations
 
 
 def _field_violation(violation: protovalidate.Violation) -> FieldViolation:

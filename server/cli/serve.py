@@ -37,6 +37,8 @@ def serve(workers: int | None) -> None:
         def ready(listening: Listening) -> None:
             http = f" and HTTP on {listening.http}" if listening.http else ""
             click.echo(f"serving gRPC on {listening.grpc}{http}")
+            if listening.operations is not None:
+                click.echo(f"serving operators on {listening.operations}")
             if key is not None:
                 calls = quickstart.first_calls(key, listening.grpc, listening.http)
                 click.echo(f"\nTry it in another terminal:\n\n{calls}\n")

@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 
-from google.protobuf.descriptor import ServiceDescriptor
-
-from server.api.call import Interceptor, request_id_from
+from server.api.call import request_id_from
 from server.errors import ServiceError
-from server.gateway.endpoint import Endpoint
-from server.gateway.http import Answer, Disconnected, HttpError, Receive, Scope, Send, answer_from_error
-from server.gateway.routes import Routes
-from server.operations.health import Health
+from server.gateway.answers import Answer, HttpError, answer_from_error
+from server.gateway.bodies import Receive
+from server.gateway.endpoint import Endpoints, Request
+from server.gateway.operations import Operations
 from server.operations.metrics import Metrics
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Gateway:
-    """Answers HTTP callers as the servicer answers gRPC's, and `/livez`, `/readyz` and `/metrics`."""
+    """Answers HTTP callers as the servicer answers gRPC's, and what operators ask; these alone without endpoints."""
 
-    def __init__(
-        self, service: ServiceDescriptor, servicer: object, interceptor: Interceptor, health: Health, metrics: Metrics
-    ) -> None:
-        self._routes = Routes(service)
-        self._endpoints = {
-            route.rpc: Endpoint(
-                route, getattr(servicer, route.rpc), interceptor, self._routes.template("GetParticipant")
-            )
-            for route in self._routes
-        }
-        self._health = health
+    def __init__(self, operations: Operations, metrics: Metrics, endpoints: Endpoints | None = None) -> None:
+        self._operations = operations
         self._metrics = metrics
+        self._endpoints = endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request, as ASGI has it."""
+        """Answers one request, as ASGI has it. It is cancelled when the caller has gone."""
         started = time.perf_counter()
         # Of a header that is sent twice the last counts.
         headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         request_id = request_id_from(headers)
         try:
             answer = await self._answer(scope, headers, receive, request_id)
-        except Disconnected:
-            return
-        except HttpError as error:
-            answer = error.answer
         except ServiceError as error:
             answer = answer_from_error(error)
+        except asyncio.CancelledError:
+            return
+        if self._operations.draining:
+            answer.headers["connection"] = "close"
         await _send(answer, request_id, send)
         # The route is known by its template: whoever calls may choose the path, and so make no end of time series.
         seconds = time.perf_counter() - started
@@ -53,35 +49,29 @@ class Gateway:
     async def _answer(self, scope: Scope, headers: dict[str, str], receive: Receive, request_id: str) -> Answer:
         path = scope["raw_path"].decode("latin-1").partition("?")[0]
         http_method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        operational = self._operational(path)
+        operational = self._operations.answer(path)
         if operational is not None:
             scope["route"] = path
             if http_method != "GET":
                 raise _method_not_allowed(["GET"])
             return operational
-        found = self._routes.find(path)
+        found = self._endpoints.at(path) if self._endpoints else {}
         if not found:
             raise HttpError(404, "not_found", "there is nothing at this path")
         scope["route"] = next(iter(found.values()))[0].template
         if http_method not in found:
             raise _method_not_allowed(sorted(found))
-        route, variables = found[http_method]
-        return await self._endpoints[route.rpc].answer(
-            variables, scope["query_string"], headers, receive, request_id=request_id, peer=lambda: _peer(scope)
+        endpoint, variables = found[http_method]
+        request = Request(
+            request_id,
+            variables,
+            scope["query_string"],
+            headers,
+            receive,
+            scope["state"],
+            peer=lambda: _peer(scope),
         )
-
-    def _operational(self, path: str) -> Answer | None:
-        match path:
-            case "/livez":
-                return Answer(200, b'{"status":"live"}')
-            case "/readyz" if self._health.ready:
-                return Answer(200, b'{"status":"ready"}')
-            case "/readyz":
-                return Answer(503, b'{"status":"not ready"}')
-            case "/metrics":
-                return Answer(200, self._metrics.exposition(), content_type=Metrics.CONTENT_TYPE)
-            case _:
-                return None
+        return await endpoint.answer(request)
 
 
 def _peer(scope: Scope) -> str:

@@ -70,8 +70,27 @@ def _parsed(body: bytes) -> Any:
         ) from None
     except RecursionError:
         raise _not_json("the body is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise _not_json(f"the body is not UTF-8: byte {error.start + 1} is not a character's") from None
+    except json.JSONDecodeError as error:
+        raise _not_json(
+            f"the body is not JSON: {_problem(error)} at line {error.lineno}, column {error.colno}"
+        ) from None
     except ValueError:
-        raise _not_json("the body is not JSON in UTF-8") from None
+        # NaN, an infinity, or more digits than Python converts.
+        raise _not_json(
+            "the body is not JSON: it has a number that JSON does not have, or one of far too many digits"
+        ) from None
+
+
+def _problem(error: json.JSONDecodeError) -> str:
+    rest = error.doc[error.pos :].lstrip()
+    before = error.doc[: error.pos].rstrip()
+    if before.endswith(",") and rest[:1] in {"}", "]"}:
+        return "a trailing comma"
+    if not rest:
+        return "it ends too early"
+    return error.msg[:1].lower() + error.msg[1:]
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -86,7 +105,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(name)
+    raise ValueError(f"{name} is no number")
 
 
 def _not_json(message: str) -> InvalidArgument:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import orjson
-from google.protobuf import json_format
+from google.protobuf import descriptor_pool, json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 Encoder = Callable[[Any], Any]
 
@@ -63,11 +65,26 @@ def _value_encoder(field: FieldDescriptor) -> Encoder:
 def _message_encoder(descriptor: Descriptor) -> Encoder:
     if descriptor.full_name == "google.protobuf.Timestamp":
         return _timestamp
-    if descriptor.full_name.startswith("google."):
+    if descriptor.full_name == "google.protobuf.Any":
+        return _any
+    if descriptor.full_name.startswith("google.protobuf."):
         return lambda message: json_format.MessageToDict(
             message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
     return MessageEncoder(descriptor).value
+
+
+def _any(packed: Any) -> dict[str, Any]:
+    """Returns what is packed, whose type the process knows, with the type's name in front."""
+    kind = descriptor_pool.Default().FindMessageTypeByName(packed.TypeName())
+    message = GetMessageClass(kind)()
+    packed.Unpack(message)
+    return {"@type": packed.type_url, **_any_encoder(kind)(message)}
+
+
+@cache
+def _any_encoder(kind: Descriptor) -> Encoder:
+    return _message_encoder(kind)
 
 
 def _same(value: Any) -> Any:

@@ -4,65 +4,92 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from server.api.call import request_id_from
-from server.config import Address
+from server.config import Address, TlsFiles
 from server.gateway.application import Gateway
-from server.gateway.http import HttpError
+from server.gateway.protocol import Connections, Protocol
+from server.gateway.tls import Certificates
 from server.sockets import address_of, bound
 
 BACKLOG = 2048
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP, except that what is not HTTP at all is refused in the shape of all our errors."""
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's words are not ours
-        answer = HttpError(400, "bad_request", "the request is not HTTP/1.1").answer
-        headers = {**answer.all_headers(request_id_from({})), "connection": "close"}
-        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.transport.write(f"HTTP/1.1 400 Bad Request\r\n{head}\r\n".encode() + answer.body)
-        self.transport.close()
+# The kernel keeps up to twice as many bytes of what a connection has sent, and so much is read at once.
+RECEIVE_BUFFER_BYTES = 32 << 10
+# How long TLS may take to shake hands, in seconds.
+HANDSHAKE_TIMEOUT = 10.0
 
 
 class HttpServer(uvicorn.Server):
     """uvicorn without signal handlers of its own: the whole service is stopped as one."""
 
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, certificates: Certificates | None) -> None:
+        super().__init__(config)
+        self.server_state = self._connections = Connections()
+        self._listener = listener
+        self._certificates = certificates
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """Listens, as uvicorn does, but with a limit to the time that TLS takes."""
+        self.servers = [await self._accepting()]
+        self.started = True
+
+    async def _accepting(self) -> asyncio.Server:
+        context = self._certificates.context if self._certificates else None
+        return await asyncio.get_running_loop().create_server(
+            functools.partial(Protocol, self.config, self._connections, {}),
+            # The port stays ours when one server follows another.
+            sock=self._listener.dup(),
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if context else None,
+            backlog=BACKLOG,
+        )
+
+    async def on_tick(self, counter: int) -> bool:
+        """Looks after the connections, and after the files for TLS; called ten times a second."""
+        if counter % 5 == 0:
+            self._connections.check(asyncio.get_running_loop().time())
+        if counter % 20 == 0 and self._certificates and self._certificates.renew():
+            # What was accepted before goes on as it is.
+            before, self.servers = self.servers, [await self._accepting()]
+            before[0].close()
+        return await super().on_tick(counter)
+
 
 @asynccontextmanager
 async def serving(
-    gateway: Gateway, address: Address, *, share_port: bool
+    gateway: Gateway, address: Address, variable: str, *, share_port: bool, tls: TlsFiles | None = None
 ) -> AsyncIterator[tuple[Address, asyncio.Task[None]]]:
     """Serves, and yields the address with the port it got, and the task that serves and must not end by itself.
 
-    In the end it lets requests under way finish. Raises ConfigurationError where it cannot listen. `share_port` lets
-    several processes listen on one port.
+    In the end it lets requests under way finish. Raises ConfigurationError, which names the variable, where it cannot
+    listen. `share_port` lets several processes listen on one port.
     """
-    listener = bound(address, "PARTICIPANTS_HTTP_ADDRESS", share=share_port)
+    certificates = Certificates(tls) if tls else None
+    listener = bound(address, variable, share=share_port)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     listener.listen(BACKLOG)
     listener.setblocking(False)
-    server = HttpServer(
-        uvicorn.Config(
-            gateway,
-            http=Protocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=1,
-        )
+    config = uvicorn.Config(
+        gateway,
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
     )
+    server = HttpServer(config, listener, certificates)
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield address_of(listener, address), running

@@ -30,7 +30,7 @@ from server.errors import (
     Unauthenticated,
     Unavailable,
 )
-from server.gateway.http import answer_from_error
+from server.gateway.answers import answer_from_error
 from tests.conftest import Deployment
 from tests.support.clients import Client, GrpcClient, HttpClient, Reply, reply_from_rpc_error, reply_from_status
 

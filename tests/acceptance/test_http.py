@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import socket
@@ -20,7 +21,7 @@ JSON = {"content-type": "application/json"}
 MEBIBYTE = 1 << 20
 # No answer may hold any of these words of the database, the driver or the interpreter.
 SECRETS = re.compile(
-    r"traceback|psycopg|postgres|sqlstate|select |insert |json_to_recordset|\.py\b|line \d+", re.IGNORECASE
+    r"traceback|psycopg|postgres|sqlstate|select |insert |json_to_recordset|\.py\b|, line \d+", re.IGNORECASE
 )
 
 
@@ -499,6 +500,69 @@ class TestHeaders:
 
     def test_http_1_0_is_answered(self, deployment: Deployment) -> None:
         assert sent_raw(deployment, b"GET /livez HTTP/1.0\r\n\r\n").endswith(b'{"status":"live"}')
+
+
+class TestDeadline:
+    """A caller may say how long it waits."""
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("x-request-timeout", "0"),
+            ("x-request-timeout", "0.000001"),
+            ("grpc-timeout", "0S"),
+            ("grpc-timeout", "1n"),
+        ],
+    )
+    def test_what_comes_too_late_is_not_written(
+        self, client: httpx.Client, external_id: str, name: str, value: str
+    ) -> None:
+        response = post(client, json.dumps({"external_id": external_id}), **{name: value})
+        assert (response.status_code, error(response)["code"]) == (504, "deadline_exceeded")
+        assert post_json(client, {"external_id": external_id}).status_code == 201
+
+    @pytest.mark.parametrize(
+        "headers", [{"x-request-timeout": "2.5"}, {"grpc-timeout": "5S"}, {"grpc-timeout": "99999999H"}], ids=str
+    )
+    def test_what_comes_in_time_is_answered(
+        self, client: httpx.Client, external_id: str, headers: dict[str, str]
+    ) -> None:
+        assert post(client, json.dumps({"external_id": external_id}), **headers).status_code == 201
+
+    @pytest.mark.parametrize("value", ["", "-1", "1x", "nan", "inf", "1e3", "1_0", "\u0661", "1" * 20])
+    def test_a_bad_timeout_is_refused_by_name(self, client: httpx.Client, external_id: str, value: str) -> None:
+        for name in ("x-request-timeout", "grpc-timeout"):
+            headers = {name.encode(): value.encode()}
+            response = client.post(PATH, json={"external_id": external_id}, headers=headers)
+            assert fields(response) == [(name, "MALFORMED_HEADER")]
+
+
+class TestEncoding:
+    """Bodies are taken as they are."""
+
+    @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "gzip, identity", "x"])
+    def test_a_coded_body_is_refused_in_words_of_its_own(self, client: httpx.Client, encoding: str) -> None:
+        response = post(client, gzip.compress(b"{}"), **{"content-encoding": encoding})
+        assert (response.status_code, error(response)["code"]) == (415, "unsupported_media_type")
+        assert "Content-Encoding" in error(response)["message"]
+
+    def test_identity_is_no_coding(self, client: httpx.Client, external_id: str) -> None:
+        body = json.dumps({"external_id": external_id})
+        assert post(client, body, **{"content-encoding": "identity"}).status_code == 201
+
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [
+            (b'{"external_id": "a",}', "a trailing comma at line 1, column 21"),
+            (b'{\n  "external_id": "a",\n  "tags": ["x",]\n}', "a trailing comma at line 3, column 16"),
+            (b'{\n  external_id: "a"}', "at line 2, column 3"),
+            (b'{"external_id": "a"', "it ends too early at line 1, column 20"),
+            (b'{"external_id": "\xff"}', "byte 18"),
+        ],
+        ids=str,
+    )
+    def test_it_is_said_where_a_body_is_no_json(self, client: httpx.Client, body: bytes, message: str) -> None:
+        assert message in error(post(client, body))["message"]
 
 
 @pytest.mark.parametrize(

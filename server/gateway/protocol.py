@@ -1,0 +1,292 @@
+"""One HTTP connection: uvicorn's protocol, bounded in what it holds and in how long it waits."""
+
+from __future__ import annotations
+
+import asyncio
+from heapq import nsmallest
+from http import HTTPStatus
+from typing import Any, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from server.api.call import request_id_from
+from server.gateway.answers import HttpError
+
+MAX_CONNECTIONS = 1000
+# So many idle connections are closed at once where one more would be too many: looking for them takes time.
+EVICTED_AT_ONCE = 50
+MAX_PIPELINED = 16
+MAX_HEADERS = 100
+MAX_HEAD_BYTES = 64 << 10
+# Of a message that was answered before it had come, this much is read, so that the answer is not lost in a reset.
+MAX_MESSAGE_BYTES = 8 << 20
+# What all callers together may leave unread.
+MAX_UNREAD_BYTES = 64 << 20
+
+# In seconds.
+HEAD_TIMEOUT = 10.0
+# Longer than load balancers keep an idle connection, so that it is they who close it.
+IDLE_TIMEOUT = 75.0
+# In this time a caller has to take at least MIN_READ_BYTES of what waits for it.
+READ_TIMEOUT = 10.0
+MIN_READ_BYTES = 64 << 10
+LINGER = 2.0
+
+
+class Connections(ServerState):
+    """What the connections of a server share. `unread` are those whose callers do not read, the longest first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread: dict[Protocol, None] = {}
+
+    def check(self, now: float) -> None:
+        """Closes the connections whose time is up. `now` is on the event loop's clock."""
+        for connection in cast("list[Protocol]", list(self.connections)):
+            connection.check(now)
+
+    def make_room(self) -> None:
+        """Closes connections that wait for nothing: first those that never showed a key, then the longest idle."""
+        idle = [connection for connection in cast("set[Protocol]", self.connections) if connection.idle]
+        for connection in nsmallest(EVICTED_AT_ONCE, idle, key=lambda each: (each.known, each.since)):
+            self.connections.discard(cast("Any", connection))
+            connection.transport.abort()
+
+    def bound_unread(self) -> None:
+        """Cuts off who has kept answers unread for longest, while all that is unread is too much."""
+        sizes = {connection: connection.transport.get_write_buffer_size() for connection in self.unread}
+        excess = sum(sizes.values()) - MAX_UNREAD_BYTES
+        for connection, size in sizes.items():
+            if excess <= 0:
+                break
+            connection.transport.abort()
+            excess -= size
+
+
+class _Refused(Exception):
+    """Raised in the parser's callbacks. `error` is None where nothing is said."""
+
+    def __init__(self, error: HttpError | None) -> None:
+        super().__init__()
+        self.error = error
+
+
+class _Flow(FlowControl):
+    """Reads on only where nothing waits: neither requests for their turn nor answers for their reader."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        super().__init__(protocol.transport)
+        self._protocol = protocol
+
+    def resume_reading(self) -> None:
+        if not (self._protocol.pipeline or self.write_paused or self._protocol.refusing):
+            super().resume_reading()
+
+
+class Protocol(HttpToolsProtocol):
+    """Answers the requests of one connection in turn. Whoever does not send, or does not read, is cut off in time."""
+
+    server_state: Connections
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: Connections,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.known = False
+        # When it began to be idle, or to send what it sends now.
+        self.since = self.loop.time()
+        self.refusing = False
+        self._answering: asyncio.Task[None] | None = None
+        self._answered: RequestResponseCycle | None = None
+        self._in_message = False
+        self._in_head = False
+        self._message_bytes = 0
+        self._chunk = 0
+        self._unread = (0.0, 0)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way, or only half of its head has come."""
+        return not self._is_answering() and not self.refusing
+
+    def _is_answering(self) -> bool:
+        return self._answered is not None and not self._answered.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if len(self.connections) >= MAX_CONNECTIONS:
+            self.server_state.make_room()
+        super().connection_made(transport)
+        self.flow = _Flow(self)
+        if len(self.connections) > MAX_CONNECTIONS:
+            # Every other one has a request under way.
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.server_state.unread.pop(self, None)
+        self.pipeline.clear()
+        if self._is_answering():
+            # There is nobody to answer any more.
+            assert self._answered is not None
+            assert self._answering is not None
+            self._answered.disconnected = True
+            self._answering.cancel()
+        super().connection_lost(exc)
+
+    def check(self, now: float) -> None:
+        """Closes the connection if its time is up."""
+        age = now - self.since
+        if self.transport.is_closing():
+            if age > READ_TIMEOUT:
+                self.transport.abort()
+        elif self.refusing:
+            if age > LINGER:
+                self.transport.abort()
+        elif self.flow.write_paused:
+            self._check_reader(now)
+        elif self._is_answering():
+            return
+        elif self._in_message and age > HEAD_TIMEOUT:
+            if self._in_head:
+                self._refuse(HttpError(408, "request_timeout", f"no request came within {HEAD_TIMEOUT:.0f} s"))
+            else:
+                self.transport.close()
+        elif age > (HEAD_TIMEOUT if self._answered is None else IDLE_TIMEOUT):
+            self.transport.close()
+
+    def _check_reader(self, now: float) -> None:
+        since, size = self._unread
+        if now - since > READ_TIMEOUT:
+            left = self.transport.get_write_buffer_size()
+            if size - left < MIN_READ_BYTES:
+                self.transport.abort()
+            self._unread = (now, left)
+
+    def data_received(self, data: bytes) -> None:
+        if self.refusing:
+            return
+        self._chunk = len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The answer is in HTTP/1.1.
+            pass
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            if isinstance(cause, _Refused):
+                self._refuse(cause.error)
+            else:
+                self._refuse(HttpError(400, "bad_request", "the request is not HTTP/1.1"))
+            return
+        if self._in_message:
+            self._message_bytes += self._chunk
+            if self._in_head and self._message_bytes > MAX_HEAD_BYTES:
+                self._refuse(_head_too_large())
+            elif self._message_bytes > MAX_MESSAGE_BYTES:
+                self._refuse(None)
+
+    def _refuse(self, error: HttpError | None) -> None:
+        """Ends the connection with an answer, if there is one, in the shape of all our errors."""
+        self.refusing = True
+        self.since = self.loop.time()
+        if self._is_answering():
+            assert self._answered is not None
+            if self.cycle is not self._answered or self._in_head or self._answered.response_started:
+                # This is not its turn; the connection ends after what comes before.
+                self.cycle.keep_alive = False
+                self.since += IDLE_TIMEOUT
+                self.flow.pause_reading()
+                return
+            assert self._answering is not None
+            self._answered.disconnected = True
+            self._answering.cancel()
+        if error is not None:
+            answer = error.answer
+            headers = {**answer.all_headers(request_id_from({})), "connection": "close"}
+            head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            status = HTTPStatus(answer.status)
+            self.transport.write(f"HTTP/1.1 {status} {status.phrase}\r\n{head}\r\n".encode() + answer.body)
+        if self.transport.can_write_eof():
+            # Closed at once, it would be reset by what still comes, and the answer could be lost.
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            # The caller sends those again that are not answered (RFC 9112, section 9.3.2).
+            raise _Refused(None)
+        super().on_message_begin()
+        self.since = self.loop.time()
+        self._in_message = self._in_head = True
+        # What this chunk has of it is counted at its end.
+        self._message_bytes = -self._chunk
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            # Trailers mean nothing here.
+            return
+        if len(self.headers) >= MAX_HEADERS:
+            raise _Refused(_head_too_large())
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._chunk + self._message_bytes > MAX_HEAD_BYTES // 8:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > MAX_HEAD_BYTES:
+                raise _Refused(_head_too_large())
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_message = False
+        # Whoever reads the body need not be ready to wait for it.
+        self.scope["state"]["complete"] = True
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answered = cycle
+        self._answering = self.loop.create_task(cycle.run_asgi(app))
+        self._answering.add_done_callback(self.tasks.discard)
+        self.tasks.add(self._answering)
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.since = self.loop.time()
+        assert self._answered is not None
+        self.known = self.known or "known" in self._answered.scope["state"]
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Answers the next request, once the last answer has been read."""
+        if self.pipeline and not self.flow.write_paused:
+            self._start_asgi_task(*self.pipeline.pop())
+        self.flow.resume_reading()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.flow.pause_reading()
+        self._unread = (self.loop.time(), self.transport.get_write_buffer_size())
+        self.server_state.unread[self] = None
+        self.server_state.bound_unread()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.server_state.unread.pop(self, None)
+        if not self._is_answering():
+            self._go_on()
+
+
+def _head_too_large() -> HttpError:
+    return HttpError(
+        431, "headers_too_large", f"request line and headers must be at most {MAX_HEAD_BYTES} bytes and {MAX_HEADERS}"
+    )

@@ -1,0 +1,115 @@
+"""TLS on the HTTP port: encrypted, mutual where it is asked for, and renewed without a restart."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from tests.conftest import deployed
+from tests.support.process import Service, environment, eventually, refusal, run
+
+Databases = Callable[[], AbstractContextManager[str]]
+
+
+class Files:
+    """What the service is told to use; replaced at once, as Kubernetes and cert-manager do."""
+
+    def __init__(self, directory: Path, authority: trustme.CA) -> None:
+        self.certificate, self.key = directory / "tls.crt", directory / "tls.key"
+        self.write(authority)
+
+    def write(self, authority: trustme.CA) -> None:
+        issued = authority.issue_cert("localhost")
+        for path, blobs in ((self.certificate, issued.cert_chain_pems), (self.key, [issued.private_key_pem])):
+            new = path.with_suffix(".new")
+            new.write_bytes(b"".join(blob.bytes() for blob in blobs))
+            new.replace(path)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {"PARTICIPANTS_TLS_CERT_FILE": str(self.certificate), "PARTICIPANTS_TLS_KEY_FILE": str(self.key)}
+
+
+def trusting(authority: trustme.CA, client: trustme.LeafCert | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    if client is not None:
+        client.configure_cert(context)
+    return context
+
+
+def livez(service: Service, context: ssl.SSLContext) -> int:
+    """Asks over a new connection."""
+    port = service.http_url.rpartition(":")[2]
+    return httpx.get(f"https://localhost:{port}/livez", verify=context).status_code
+
+
+def is_refused(service: Service, context: ssl.SSLContext) -> bool:
+    try:
+        livez(service, context)
+    except httpx.TransportError:
+        return True
+    return False
+
+
+def test_new_certificates_are_used_without_a_restart(new_database: Databases, tmp_path: Path) -> None:
+    old, new = trustme.CA(), trustme.CA()
+    files = Files(tmp_path, old)
+    with new_database() as conninfo, deployed(conninfo, **files.variables) as running:
+        service = running.service
+        port = service.http_url.rpartition(":")[2]
+        with httpx.Client(verify=trusting(old)) as kept:
+            assert kept.get(f"https://localhost:{port}/livez").status_code == 200
+            assert is_refused(service, trusting(new))
+            files.write(new)
+            eventually(lambda: not is_refused(service, trusting(new)))
+            assert is_refused(service, trusting(old))
+            # What was connected stays so.
+            assert kept.get(f"https://localhost:{port}/livez").status_code == 200
+        files.key.write_text("not a key")
+        eventually(lambda: "cannot be used" in service.errors)
+        assert livez(service, trusting(new)) == 200
+
+
+def test_without_tls_nobody_is_answered(new_database: Databases, tmp_path: Path) -> None:
+    files = Files(tmp_path, trustme.CA())
+    with (
+        new_database() as conninfo,
+        deployed(conninfo, **files.variables) as running,
+        pytest.raises(httpx.TransportError),
+    ):
+        httpx.get(f"{running.service.http_url}/livez")
+
+
+def test_with_a_client_authority_callers_show_a_certificate(new_database: Databases, tmp_path: Path) -> None:
+    authority, stranger = trustme.CA(), trustme.CA()
+    files = Files(tmp_path, authority)
+    client_authority = tmp_path / "ca.crt"
+    authority.cert_pem.write_to_path(client_authority)
+    variables = {**files.variables, "PARTICIPANTS_TLS_CLIENT_CA_FILE": str(client_authority)}
+    with new_database() as conninfo, deployed(conninfo, **variables) as running:
+        assert livez(running.service, trusting(authority, authority.issue_cert("caller"))) == 200
+        assert is_refused(running.service, trusting(authority))
+        assert is_refused(running.service, trusting(authority, stranger.issue_cert("caller")))
+
+
+def test_files_that_cannot_be_used_are_told_in_one_line(new_database: Databases, tmp_path: Path) -> None:
+    files = Files(tmp_path, trustme.CA())
+    with new_database() as conninfo:
+        env = environment(
+            DATABASE_URL=conninfo,
+            PARTICIPANTS_GRPC_ADDRESS="127.0.0.1:0",
+            PARTICIPANTS_HTTP_ADDRESS="127.0.0.1:0",
+            **files.variables,
+        )
+        lone = {name: value for name, value in env.items() if name != "PARTICIPANTS_TLS_KEY_FILE"}
+        assert "PARTICIPANTS_TLS_KEY_FILE" in refusal(run("serve", env=lone))
+        assert "there is no file" in refusal(run("serve", env={**env, "PARTICIPANTS_TLS_KEY_FILE": "/nowhere"}))
+        files.key.write_text("not a key")
+        assert "cannot be used" in refusal(run("serve", env=env))

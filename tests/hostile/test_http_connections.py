@@ -1,0 +1,206 @@
+"""Connections over HTTP that are slow, silent, many, or deaf."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.conftest import Deployment
+from tests.support.raw import MEBIBYTE, connected, most_resident_bytes, read_to_end
+
+PATH = "/v1/participants"
+
+
+@pytest.fixture(autouse=True)
+def others(deployment: Deployment) -> Iterator[None]:
+    """Lets another caller call all the while, and asserts that none of its calls failed or waited long."""
+    stop = threading.Event()
+    problems: list[str] = []
+
+    def call() -> None:
+        with httpx.Client(base_url=deployment.service.http_url, headers={"x-api-key": deployment.tenant.key}) as client:
+            while not stop.wait(0.05):
+                started = time.monotonic()
+                status = client.post(PATH, json={"external_id": "another"}).status_code
+                took = time.monotonic() - started
+                if status not in {200, 201} or took > 2:
+                    problems.append(f"{status} after {took:.2f} s")
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    yield
+    stop.set()
+    caller.join()
+    assert problems == []
+    assert most_resident_bytes(deployment.service) < 512 * MEBIBYTE
+
+
+@pytest.fixture
+def crowd() -> Iterator[contextlib.ExitStack]:
+    """Closes the connections that a test opens."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+def head(size: str, key: str, path: str = PATH) -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {size}\r\n\r\n"
+    ).encode()
+
+
+def assert_refused(answer: bytes, status: int, code: str) -> None:
+    start, _, body = answer.partition(b"\r\n\r\n")
+    assert start.startswith(f"HTTP/1.1 {status} ".encode()), answer[:200]
+    assert b"x-request-id: " in start
+    assert json.loads(body)["code"] == code
+
+
+def send_until_cut_off(connection: socket.socket, data: bytes) -> None:
+    """Sends without end. Raises TimeoutError where it is neither read nor cut off."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            connection.sendall(data)
+
+
+class TestDeaf:
+    """Callers that ask and never read."""
+
+    @pytest.mark.parametrize("path", ["/livez", "/metrics", "/nowhere"])
+    def test_requests_without_end(self, deployment: Deployment, path: str) -> None:
+        requests = f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode() * 2000
+        sent = 0
+        with (
+            connected(deployment.service, timeout=2.0, receive_buffer=4096) as connection,
+            contextlib.suppress(TimeoutError, ConnectionError),
+        ):
+            while sent < 200 * MEBIBYTE:
+                sent += connection.send(requests)
+        # What the kernel takes in on both sides, and little more.
+        assert sent < 16 * MEBIBYTE
+
+    def test_whoever_reads_nothing_is_cut_off(self, deployment: Deployment) -> None:
+        requests = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 10
+        with connected(deployment.service, receive_buffer=4096) as connection:
+            send_until_cut_off(connection, requests)
+
+    def test_pipelined_requests_are_answered_in_order(self, deployment: Deployment) -> None:
+        paths = ["/livez", "/nowhere", "/readyz"] * 5
+        requests = "".join(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n" for path in paths)
+        with connected(deployment.service) as connection:
+            connection.sendall(requests.encode() + b"GET /livez HTTP/1.0\r\n\r\n")
+            answers = read_to_end(connection).split(b"HTTP/1.1 ")[1:]
+        assert [answer[:3] for answer in answers] == [b"200", b"404", b"200"] * 5 + [b"200"]
+
+    def test_more_pipelined_requests_than_are_taken_end_the_connection_after_those(
+        self, deployment: Deployment
+    ) -> None:
+        with connected(deployment.service) as connection:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n" * 100)
+            answers = read_to_end(connection).split(b"HTTP/1.1 ")[1:]
+        assert 1 <= len(answers) < 100
+        assert all(answer.startswith(b"200") for answer in answers)
+        assert b"connection: close" in answers[-1]
+
+
+class TestEndless:
+    """Heads and bodies that are larger than any need to be."""
+
+    @pytest.mark.parametrize(
+        ("start", "more"),
+        [
+            (b"GET /livez HTTP/1.1\r\nhost: x\r\nx-long: ", b"x" * 65_536),
+            (b"GET /livez?", b"x" * 65_536),
+            (b"GET /livez HTTP/1.1\r\n", b"a:b\r\n" * 10_000),
+        ],
+        ids=["header", "request line", "headers"],
+    )
+    def test_a_head_without_end(self, deployment: Deployment, start: bytes, more: bytes) -> None:
+        with connected(deployment.service) as connection:
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(start)
+                for _ in range(1000):
+                    connection.sendall(more)
+            received = read_to_end(connection)
+        if received:
+            # One who goes on sending can lose the answer.
+            assert_refused(received, 431, "headers_too_large")
+
+    @pytest.mark.parametrize(
+        ("request_", "status"),
+        [
+            (b"GET /livez HTTP/1.1\r\nx-long: " + b"x" * 60_000 + b"\r\n\r\n", 200),
+            (b"GET /livez HTTP/1.1\r\nx-long: " + b"x" * 66_000 + b"\r\n\r\n", 431),
+            (b"GET /livez?" + b"x" * 66_000 + b" HTTP/1.1\r\n\r\n", 431),
+            (b"GET /livez HTTP/1.1\r\n" + b"a:b\r\n" * 200 + b"\r\n", 431),
+        ],
+        ids=["large", "header", "request line", "headers"],
+    )
+    def test_a_head_beyond_the_limit(self, deployment: Deployment, request_: bytes, status: int) -> None:
+        with connected(deployment.service) as connection:
+            connection.sendall(request_)
+            connection.shutdown(socket.SHUT_WR) if status == 431 else None
+            received = connection.recv(65_536) if status == 200 else read_to_end(connection)
+        if status == 200:
+            assert received.startswith(b"HTTP/1.1 200 ")
+        else:
+            assert_refused(received, 431, "headers_too_large")
+
+    def test_trailers_without_end(self, deployment: Deployment) -> None:
+        start = head("0", deployment.tenant.key).replace(b"content-length: 0", b"transfer-encoding: chunked")
+        with connected(deployment.service) as connection:
+            connection.sendall(start + b"0\r\nx-long: ")
+            with contextlib.suppress(ConnectionError):
+                for _ in range(1000):
+                    connection.sendall(b"x" * 65_536)
+
+    def test_a_body_of_a_stranger_is_not_waited_for(self, deployment: Deployment) -> None:
+        with connected(deployment.service, timeout=5.0) as connection:
+            connection.sendall(head("1000000", "sk_unknown") + b'{"external_id": ')
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 401 ")
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_large_bodies_from_everywhere_that_stop_before_their_end(
+        self, deployment: Deployment, crowd: contextlib.ExitStack, known: bool
+    ) -> None:
+        request = head(str(MEBIBYTE), deployment.stranger.key if known else "sk_unknown") + b" " * (MEBIBYTE - 1)
+        for _ in range(200):
+            connection = crowd.enter_context(connected(deployment.service))
+            connection.settimeout(0.01)
+            with contextlib.suppress(TimeoutError):
+                connection.sendall(request)
+
+
+class TestSilent:
+    """Callers that stop in the middle."""
+
+    def test_what_does_not_come_is_not_waited_for(self, deployment: Deployment, crowd: contextlib.ExitStack) -> None:
+        halves = [
+            b"GET /li",
+            b"GET /livez HTTP/1.1\r\nhost: x\r\nx-long: ",
+            head("20", deployment.tenant.key),
+            head("20", deployment.tenant.key) + b"{",
+        ]
+        started = time.monotonic()
+        connections = [crowd.enter_context(connected(deployment.service)) for _ in [*halves, b""]]
+        for connection, half in zip(connections, halves, strict=False):
+            connection.sendall(half)
+        *refused, silent = [read_to_end(connection) for connection in connections]
+        for received in refused:
+            assert_refused(received, 408, "request_timeout")
+        assert silent == b""
+        assert 8 < time.monotonic() - started < 15
+
+    def test_crowds_do_not_keep_others_out(self, deployment: Deployment, crowd: contextlib.ExitStack) -> None:
+        for number in range(1500):
+            connection = crowd.enter_context(connected(deployment.service))
+            with contextlib.suppress(ConnectionError):
+                connection.sendall([b"", b"GET /li", b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"][number % 3])
+        assert httpx.get(f"{deployment.service.http_url}/livez").status_code == 200
