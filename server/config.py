@@ -15,6 +15,8 @@ MAX_DATABASE_CONNECTIONS = 1000
 
 # How to connect to Postgres: a connection URL, or what returns the one to use for the next connection.
 Conninfo = str | Callable[[], str]
+# In the data directory: the key that a first start on the embedded database makes.
+DEVELOPMENT_KEY_FILE = "development-key"
 
 
 class ConfigurationError(Exception):
