@@ -23,6 +23,7 @@ COMMANDS = {
     "programs": "server.cli.programs:programs",
     "import": "server.cli.bulk_import:import_file",
     "health": "server.cli.health:health",
+    "protos": "server.cli.protos:protos",
 }
 
 

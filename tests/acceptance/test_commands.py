@@ -239,7 +239,7 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
 
 
 def test_the_commands_of_the_contract_are_there() -> None:
-    contract: set[tuple[str, ...]] = {("serve",), ("migrate",), ("import",), ("health",)}
+    contract: set[tuple[str, ...]] = {("serve",), ("migrate",), ("import",), ("health",), ("protos",)}
     contract |= {
         ("keys", "create"),
         ("keys", "list"),
