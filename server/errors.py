@@ -183,3 +183,7 @@ class Internal(ServiceError):
     def __init__(self, request_id: str | None = None) -> None:
         super().__init__("internal error" if request_id is None else f"internal error, request id {request_id}")
         self.request_id = request_id
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked to. The message says why and what to do, in one line."""

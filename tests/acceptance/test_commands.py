@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
@@ -238,7 +239,7 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
 
 
 def test_the_commands_of_the_contract_are_there() -> None:
-    contract: set[tuple[str, ...]] = {("serve",), ("migrate",), ("import",), ("health",)}
+    contract: set[tuple[str, ...]] = {("serve",), ("migrate",), ("import",), ("health",), ("protos",)}
     contract |= {
         ("keys", "create"),
         ("keys", "list"),
@@ -302,3 +303,8 @@ def test_health_tells_by_its_exit_status(deployment: Deployment, service: str, s
 def test_health_fails_where_nothing_listens() -> None:
     line = refusal(run("health", env=environment(PARTICIPANTS_GRPC_ADDRESS="127.0.0.1:1")))
     assert "127.0.0.1:1" in line
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    completed = run("--version", env=environment())
+    assert (completed.returncode, completed.stdout) == (0, f"participants, version {version('participants-server')}\n")

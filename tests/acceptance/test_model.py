@@ -375,7 +375,7 @@ def when(seen: Observation) -> datetime:
 
 
 def changer_first(model: Model, group: list[Observation]) -> list[Observation]:
-    """Returns the calls that saw one state, the one that led to it first: of those who can have been it the earliest."""
+    """Returns the calls that saw one state, the one that led to it first: of those that can, the earliest."""
     in_order = sorted(group, key=lambda seen: seen.started)
     before = model.participants.get(group[0].call.key)
     for seen in in_order:
