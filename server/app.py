@@ -29,7 +29,7 @@ from server.operations.telemetry import Telemetry
 from server.participants.changes import Changes
 from server.participants.reading import Reading
 from server.participants.service import Participants
-from server.parts import Parts
+from server.parts import PartFailed, Parts
 from server.postgres.changes import PostgresChanges
 from server.postgres.database import Database
 from server.postgres.keys import PostgresKeys
@@ -76,7 +76,12 @@ async def serve(
         gc.collect()
         gc.freeze()
         ready(listening)
-        await parts.run_until(stop)
+        try:
+            await parts.run_until(stop)
+        except PartFailed:
+            # Half of it is no use to anybody.
+            hurry.set()
+            raise
         logger.info("stopping")
 
 
