@@ -9,7 +9,7 @@ DOMAIN = "participants.v1"
 
 
 class Code(Enum):
-    """Number in google.rpc.Code, HTTP status, and the `code` of the JSON error body (contract, section 4)."""
+    """Number in google.rpc.Code, HTTP status, and the `code` of the JSON error body."""
 
     INVALID_ARGUMENT = (3, 400, "bad_request")
     UNAUTHENTICATED = (16, 401, "unauthorized")

@@ -238,9 +238,9 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
         assert re.search(r"(?s)\n  [A-Z].+\.", shown.output.partition("\nOptions:")[0])
 
 
-def test_the_commands_of_the_contract_are_there() -> None:
-    contract: set[tuple[str, ...]] = {("serve",), ("migrate",), ("import",), ("health",), ("protos",)}
-    contract |= {
+def test_the_commands_that_scripts_rely_on_are_there() -> None:
+    promised: set[tuple[str, ...]] = {("serve",), ("migrate",), ("import",), ("health",), ("protos",)}
+    promised |= {
         ("keys", "create"),
         ("keys", "list"),
         ("keys", "revoke"),
@@ -248,7 +248,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
         ("programs", "create"),
         ("programs", "list"),
     }
-    assert contract <= set(every_command(participants))
+    assert promised <= set(every_command(participants))
 
 
 def test_migrating_twice_does_nothing_the_second_time(postgres: str) -> None:
