@@ -23,6 +23,7 @@ from server.gateway import server as http
 from server.gateway.application import Gateway
 from server.gateway.endpoint import Endpoints
 from server.gateway.operations import Operations
+from server.operations.certificate import CertificateExpiry
 from server.operations.health import Health
 from server.operations.metrics import Metrics
 from server.operations.telemetry import Telemetry
@@ -129,6 +130,9 @@ async def service(
         stack.push_async_callback(probe.close)
         health = Health(probe.can_write)
         _watch(metrics, database, writer, health)
+        if settings.tls is not None:
+            expiry = CertificateExpiry(settings.tls.certificate)
+            metrics.watch("participants_certificate_expiry_timestamp_seconds", expiry)
         interceptor = Interceptor(authenticator, telemetry)
         servicer = ParticipantServicer(
             Participants(writer), Reading(PostgresReading(database)), Changes(PostgresChanges(database))
