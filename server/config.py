@@ -152,7 +152,7 @@ def _address(environment: Mapping[str, str], name: str, default: str) -> Address
 
 
 def _tls(environment: Mapping[str, str]) -> TlsFiles | None:
-    names = [f"PARTICIPANTS_TLS_{name}_FILE" for name in ("CERT", "KEY", "CLIENT_CA")]
+    names = ["PARTICIPANTS_TLS_CERT_FILE", "PARTICIPANTS_TLS_KEY_FILE", "PARTICIPANTS_TLS_CLIENT_CA_FILE"]
     paths = [Path(environment[name]).absolute() if environment.get(name) else None for name in names]
     if not any(paths):
         return None

@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from server.api.buffers import Buffers, Room
+from server.errors import DeadlineExceeded
 from server.gateway.answers import HttpError
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -44,14 +45,16 @@ class Body:
         """
         if "complete" in self.state:
             return decode(await _read(self.receive))
-        deadline = min(deadline, asyncio.get_running_loop().time() + BODY_TIMEOUT)
+        latest = min(deadline, asyncio.get_running_loop().time() + BODY_TIMEOUT)
         room = Room(buffers)
-        await room.acquire(organization_id, self.size, deadline)
+        await room.acquire(organization_id, self.size, latest)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(latest):
                 body = await _read(self.receive)
             return decode(body)
         except TimeoutError:
+            if latest == deadline:
+                raise DeadlineExceeded from None
             raise HttpError(
                 408, "request_timeout", "the body did not arrive in time", {"connection": "close"}
             ) from None
