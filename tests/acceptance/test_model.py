@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -42,6 +43,8 @@ class Model:
 
     programs: frozenset[str]
     participants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # By key, every program that the participant has ever been enrolled in, oldest enrollment first.
+    places: dict[str, list[str]] = field(default_factory=dict)
 
     def upsert(self, request: Request) -> tuple[str, dict[str, Any] | None]:
         """Returns CREATED, UPDATED, UNCHANGED or NOT_FOUND, and the participant afterwards, without id and times."""
@@ -51,7 +54,7 @@ class Model:
             return "NOT_FOUND", None
         before = self.participants.get(key)
         after = self._merged(before or self._new(key), request)
-        self.participants[key] = after
+        self._keep(key, after)
         if before is None:
             return "CREATED", after
         return ("UNCHANGED" if after == before else "UPDATED"), after
@@ -60,24 +63,34 @@ class Model:
         """Returns what a call answers: its result or code, and the participant afterwards, without id and times."""
         if call.name == "create":
             return self.upsert(call.fields)
+        if call.name == "update" and contradicts_itself(call.fields):
+            return "INVALID_ARGUMENT", None
         before = self.participants.get(call.key)
         if before is None:
             return "NOT_FOUND", None
         if call.name == "delete":
             del self.participants[call.key]
+            self.places.pop(call.key, None)
             return "OK", {}
         code, after = self._changed(before, call)
         if after is not None:
-            del self.participants[call.key]
-            self.participants[after["external_id"]] = after
+            self._keep(call.key, after)
         return code, after
+
+    def _keep(self, key: str, after: dict[str, Any]) -> None:
+        places = self.places.pop(key, [])
+        places += [program_id for program_id in after["program_ids"] if program_id not in places]
+        after["program_ids"].sort(key=places.index)
+        self.participants.pop(key, None)
+        self.participants[after["external_id"]] = after
+        self.places[after["external_id"]] = places
 
     def _changed(self, before: dict[str, Any], call: Call) -> tuple[str, dict[str, Any] | None]:
         match call.name:
             case "update":
                 return self._updated(before, call.fields)
             case "set_status":
-                return "OK", {**before, "status": call.fields["status"]}
+                return "OK", self._merged(before, {"status": call.fields["status"]})
         program_id = call.fields["program_id"]
         if program_id not in self.programs:
             return "NOT_FOUND", None
@@ -86,10 +99,8 @@ class Model:
         return "OK", {**before, "program_ids": [other for other in before["program_ids"] if other != program_id]}
 
     def _updated(self, before: dict[str, Any], changes: Request) -> tuple[str, dict[str, Any] | None]:
-        attributes, removed = changes.get("attributes", {}), set(changes.get("remove_attributes", []))
-        tags, add, remove = (lower(changes.get(name, [])) for name in ("tags", "add_tags", "remove_tags"))
-        if removed.intersection(attributes) or set(remove).intersection([*tags, *add]):
-            return "INVALID_ARGUMENT", None
+        removed = changes.get("remove_attributes", [])
+        add, remove = lower(changes.get("add_tags", [])), lower(changes.get("remove_tags", []))
         name = changes.get("external_id") or before["external_id"]
         if name != before["external_id"] and name in self.participants:
             return "ALREADY_EXISTS", None
@@ -111,6 +122,7 @@ class Model:
         after = {name: value for name, value in after.items() if value != ""}
         if request.get("status", "STATUS_UNSPECIFIED") != "STATUS_UNSPECIFIED":
             after["status"] = request["status"]
+        after["program_ids"] = list(before["program_ids"])
         after["attributes"] = {**before["attributes"], **request.get("attributes", {})}
         if request.get("tags"):
             after["tags"] = list(dict.fromkeys(lower(request["tags"])))
@@ -118,6 +130,15 @@ class Model:
         if program_id is not None and program_id not in before["program_ids"]:
             after["program_ids"] = [*before["program_ids"], program_id]
         return after
+
+
+def contradicts_itself(changes: Request) -> bool:
+    added = {*lower(changes.get("tags", [])), *lower(changes.get("add_tags", []))}
+    attributes = {*changes.get("attributes", {})}
+    return bool(
+        attributes.intersection(changes.get("remove_attributes", []))
+        or added.intersection(lower(changes.get("remove_tags", [])))
+    )
 
 
 def lower(tags: Sequence[str]) -> list[str]:
@@ -319,9 +340,7 @@ def upsert(**fields: Any) -> Call:
 @example(plans=[[upsert(attributes={f"key-{n}": str(n)})] for n in range(CALLERS)])
 @example(plans=[[upsert(program_id=PROGRAMS[n % 2])] for n in range(CALLERS)])
 @example(plans=[[upsert(first_name=str(n + m)) for m in range(8)] for n in range(CALLERS)])
-@example(
-    plans=[[Call("update", "ann", {"attributes": {f"key-{n}": str(n)}}), upsert(phone=f"{n}")] for n in range(CALLERS)]
-)
+@example(plans=[[upsert(phone=f"{n}"), Call("update", "ann", {"first_name": str(n)})] for n in range(CALLERS)])
 @example(plans=[[Call(("enroll", "unenroll")[n % 2], "ann", {"program_id": "one"})] for n in range(CALLERS)])
 def test_many_callers_at_once_see_what_one_order_of_their_calls_explains(
     deployment: Deployment, clients: list[GrpcClient], plans: list[list[Call]]
@@ -375,11 +394,11 @@ def when(seen: Observation) -> datetime:
 
 
 def changer_first(model: Model, group: list[Observation]) -> list[Observation]:
-    """Returns the calls that saw one state, the one that led to it first: of those that can, the earliest."""
+    """Returns the calls that saw one state, the one that led to it first: the earliest that can have been it."""
     in_order = sorted(group, key=lambda seen: seen.started)
     before = model.participants.get(group[0].call.key)
     for seen in in_order:
-        trial = Model(model.programs, dict(model.participants))
+        trial = deepcopy(model)
         if trial.apply(seen.call) == what_came(seen.reply) and trial.participants[seen.call.key] != before:
             return [seen, *(other for other in in_order if other is not seen)]
     return in_order
