@@ -20,7 +20,7 @@ from server.config import Settings, read_settings
 from server.errors import CommandError
 from server.importer.check import VALID, check
 from server.importer.delimited import DelimitedFile
-from server.importer.lines import Lines
+from server.importer.lines import ADVICE, Lines
 from server.importer.progress import Counts, Meter
 from server.importer.rejects import RejectsFile, check_rejects_path
 from server.importer.rows import Row, json_rows
@@ -93,7 +93,8 @@ def import_file(
         opened = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
         path = rejects or _rejects_path(file, kind)
         check_rejects_path(path, opened)
-        rows, heading = _rows(Lines(opened, encoding), kind, delimiter, dict(names))
+        lines = Lines(opened, encoding)
+        rows, heading = _rows(lines, kind, delimiter, dict(names))
         rejected = stack.enter_context(RejectsFile(path, heading))
         meter = stack.enter_context(Meter(counts, None if file == "-" else Path(file).stat().st_size).shown())
 
@@ -112,6 +113,8 @@ def import_file(
             click.echo(f"interrupted: {counts}; run it again to go on")
             sys.exit(130)
     click.echo(f"{counts} ({counts.rate:,.0f} rows/s){'; nothing was sent' if dry_run else ''}")
+    if lines.undecodable:
+        click.echo(f"not {lines.encoding.upper()}: {lines.undecodable:,} lines; {ADVICE}", err=True)
     if rejected.first is not None:
         line, reason = rejected.first
         click.echo(f"the first row that failed, line {line}: {reason}", err=True)
@@ -150,6 +153,18 @@ def _metered(rows: Iterable[Row], file: IO[bytes], meter: Meter) -> Iterator[Row
 
 
 async def _send(settings: Settings, rows: Iterable[Row], report: Report) -> None:
+    address = str(settings.grpc_address.reachable())
     options = [("grpc.max_receive_message_length", -1)]
-    async with grpc.aio.insecure_channel(str(settings.grpc_address.reachable()), options=options) as channel:
+    async with grpc.aio.insecure_channel(address, options=options) as channel:
+        await _connected(channel, address)
         await Sender(ParticipantServiceStub(channel), api_key(settings), report).send(rows)
+
+
+async def _connected(channel: grpc.aio.Channel, address: str) -> None:
+    """Returns once there is a connection. Later the service may be away for a while; a wrong address is told now."""
+    state = channel.get_state(try_to_connect=True)
+    while state is not grpc.ChannelConnectivity.READY:
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            raise CommandError(f"no service answers at {address}; see PARTICIPANTS_GRPC_ADDRESS")
+        await channel.wait_for_state_change(state)
+        state = channel.get_state()
