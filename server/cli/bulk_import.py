@@ -15,7 +15,7 @@ import uvloop
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
 from server.cli.file_parameters import COLUMN, DELIMITER, ENCODING
-from server.cli.service import api_key
+from server.cli.service import CHANNEL_OPTIONS, api_key
 from server.config import Settings, read_settings
 from server.errors import CommandError
 from server.importer.check import VALID, check
@@ -154,8 +154,7 @@ def _metered(rows: Iterable[Row], file: IO[bytes], meter: Meter) -> Iterator[Row
 
 async def _send(settings: Settings, rows: Iterable[Row], report: Report) -> None:
     address = str(settings.grpc_address.reachable())
-    options = [("grpc.max_receive_message_length", -1)]
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
         await _connected(channel, address)
         await Sender(ParticipantServiceStub(channel), api_key(settings), report).send(rows)
 
