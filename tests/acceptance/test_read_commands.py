@@ -26,7 +26,7 @@ GIVEN = ("id", "created_at", "updated_at", "etag")
 @pytest.fixture(scope="module")
 def own(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Deployment]:
     """A service whose participants are known: 450 plain ones, and some that are not."""
-    with new_database() as conninfo, deployed(conninfo, PARTICIPANTS_HTTP_ADDRESS="") as running:
+    with new_database() as conninfo, deployed(conninfo) as running:
         programs = [running.tenant.program_id, running.tenant.other_program_id]
         odd = [
             CreateParticipantRequest(
