@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import IO
 
 import click
-import grpc
 import uvloop
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
 from server.cli.file_parameters import COLUMN, DELIMITER, ENCODING
-from server.cli.service import CHANNEL_OPTIONS, api_key
+from server.cli.service import api_key, connected_channel
 from server.config import Settings, read_settings
 from server.errors import CommandError
 from server.importer.check import VALID, check
@@ -153,17 +152,5 @@ def _metered(rows: Iterable[Row], file: IO[bytes], meter: Meter) -> Iterator[Row
 
 
 async def _send(settings: Settings, rows: Iterable[Row], report: Report) -> None:
-    address = str(settings.grpc_address.reachable())
-    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-        await _connected(channel, address)
+    async with connected_channel(settings) as channel:
         await Sender(ParticipantServiceStub(channel), api_key(settings), report).send(rows)
-
-
-async def _connected(channel: grpc.aio.Channel, address: str) -> None:
-    """Returns once there is a connection. Later the service may be away for a while; a wrong address is told now."""
-    state = channel.get_state(try_to_connect=True)
-    while state is not grpc.ChannelConnectivity.READY:
-        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-            raise CommandError(f"no service answers at {address}; see PARTICIPANTS_GRPC_ADDRESS")
-        await channel.wait_for_state_change(state)
-        state = channel.get_state()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
@@ -29,6 +29,21 @@ def api_key(settings: Settings) -> str:
     if settings.database_url is None and development_key.exists():
         return development_key.read_text().strip()
     raise CommandError("there is no API key to send; set PARTICIPANTS_API_KEY: `participants keys create` makes one")
+
+
+@asynccontextmanager
+async def connected_channel(settings: Settings) -> AsyncIterator[grpc.aio.Channel]:
+    """Yields a channel once there is a connection. Later the service may be away for a while, but a wrong address is a
+    CommandError now."""
+    address = str(settings.grpc_address.reachable())
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        state = channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                raise CommandError(f"no service answers at {address}; see PARTICIPANTS_GRPC_ADDRESS")
+            await channel.wait_for_state_change(state)
+            state = channel.get_state()
+        yield channel
 
 
 class Service:
