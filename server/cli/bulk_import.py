@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import IO
 
 import click
-import grpc
 import uvloop
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
 from server.cli.file_parameters import COLUMN, DELIMITER, ENCODING
-from server.cli.service import api_key
+from server.cli.service import api_key, connected_channel
 from server.config import Settings, read_settings
 from server.errors import CommandError
 from server.importer.check import VALID, check
 from server.importer.delimited import DelimitedFile
-from server.importer.lines import Lines
+from server.importer.lines import ADVICE, Lines
 from server.importer.progress import Counts, Meter
 from server.importer.rejects import RejectsFile, check_rejects_path
 from server.importer.rows import Row, json_rows
@@ -93,7 +92,8 @@ def import_file(
         opened = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
         path = rejects or _rejects_path(file, kind)
         check_rejects_path(path, opened)
-        rows, heading = _rows(Lines(opened, encoding), kind, delimiter, dict(names))
+        lines = Lines(opened, encoding)
+        rows, heading = _rows(lines, kind, delimiter, dict(names))
         rejected = stack.enter_context(RejectsFile(path, heading))
         meter = stack.enter_context(Meter(counts, None if file == "-" else Path(file).stat().st_size).shown())
 
@@ -112,6 +112,8 @@ def import_file(
             click.echo(f"interrupted: {counts}; run it again to go on")
             sys.exit(130)
     click.echo(f"{counts} ({counts.rate:,.0f} rows/s){'; nothing was sent' if dry_run else ''}")
+    if lines.undecodable:
+        click.echo(f"not {lines.encoding.upper()}: {lines.undecodable:,} lines; {ADVICE}", err=True)
     if rejected.first is not None:
         line, reason = rejected.first
         click.echo(f"the first row that failed, line {line}: {reason}", err=True)
@@ -150,6 +152,5 @@ def _metered(rows: Iterable[Row], file: IO[bytes], meter: Meter) -> Iterator[Row
 
 
 async def _send(settings: Settings, rows: Iterable[Row], report: Report) -> None:
-    options = [("grpc.max_receive_message_length", -1)]
-    async with grpc.aio.insecure_channel(str(settings.grpc_address.reachable()), options=options) as channel:
+    async with connected_channel(settings) as channel:
         await Sender(ParticipantServiceStub(channel), api_key(settings), report).send(rows)

@@ -36,7 +36,8 @@ class Line:
 
 
 class Lines:
-    """Iterates over the lines of a file. `mark` is the byte order mark that the file starts with, if any."""
+    """Iterates over the lines of a file. `mark` is the byte order mark that the file starts with, if any, and
+    `undecodable` the number of lines so far that are no text in `encoding`."""
 
     def __init__(self, file: IO[bytes], encoding: str | None) -> None:
         """Finds the encoding by the mark; without one it is `encoding`, or UTF-8."""
@@ -45,6 +46,7 @@ class Lines:
         self.mark = next((mark for mark in _BYTE_ORDER_MARKS if start.startswith(mark)), b"")
         file.read(len(self.mark))
         self.encoding = _encoding(encoding, self.mark)
+        self.undecodable = 0
 
     def __iter__(self) -> Iterator[Line]:
         return self._of_characters() if self.encoding.startswith(("utf-16", "utf-32")) else self._of_bytes()
@@ -57,6 +59,7 @@ class Lines:
             try:
                 yield Line(number, raw, raw.decode(self.encoding))
             except UnicodeDecodeError as error:
+                self.undecodable += 1
                 problem = f"not {self.encoding.upper()}, line {number}, byte {error.start + 1}; {ADVICE}"
                 yield Line(number, raw, raw.decode(self.encoding, "replace"), problem)
 

@@ -7,12 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from click._termui_impl import ProgressBar
 
 LINE_EVERY = 5.0
 
@@ -52,7 +49,7 @@ class Meter:
         self._counts = counts
         self._position = 0
         self._next_line = time.monotonic() + LINE_EVERY
-        self._bar: ProgressBar[int] | None = (
+        self._bar: Any = (
             click.progressbar(length=total, item_show_func=lambda _: str(self), file=sys.stderr)
             if total is not None and sys.stderr.isatty()
             else None

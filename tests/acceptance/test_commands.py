@@ -239,7 +239,8 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
 
 
 def test_the_commands_that_scripts_rely_on_are_there() -> None:
-    promised: set[tuple[str, ...]] = {("serve",), ("migrate",), ("import",), ("health",), ("protos",)}
+    promised: set[tuple[str, ...]] = {("serve",), ("migrate",), ("import",), ("health",)}
+    promised |= {("protos",), ("list",), ("get",), ("export",)}
     promised |= {
         ("keys", "create"),
         ("keys", "list"),

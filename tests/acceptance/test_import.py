@@ -115,7 +115,7 @@ def test_a_csv_that_is_not_utf_8_is_rejected_row_by_row(env: dict[str, str], tmp
     finished = run("import", str(file), env=env)
     assert finished.stdout.startswith("created 1, updated 0, unchanged 0, rejected 1")
     assert "not UTF-8, line 2" in reasons(rejects(file))[2]
-    assert "--encoding" in finished.stderr
+    assert "not UTF-8: 1 lines; say --encoding" in finished.stderr
     assert rejects(file).read_bytes() == b"external_id,first_name\nlatin-1,Ren\xe9\n"
 
 
@@ -154,6 +154,12 @@ def test_standard_input_is_a_file_too(env: dict[str, str], tmp_path: Path) -> No
         input=row, env=env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert finished.stdout.startswith("created 1")
+
+
+def test_a_service_that_is_not_there_is_one_line(env: dict[str, str], tmp_path: Path) -> None:
+    file = json_lines(tmp_path / "rows.jsonl", [{"external_id": "x"}])
+    line = refusal(run("import", str(file), env={**env, "PARTICIPANTS_GRPC_ADDRESS": "127.0.0.1:1"}))
+    assert "127.0.0.1:1" in line
 
 
 def test_a_key_that_is_not_accepted_is_one_line(env: dict[str, str], tmp_path: Path) -> None:

@@ -96,6 +96,14 @@ def test_the_imports_work(service: Service, directory: Path) -> None:
     assert "valid 1, rejected 0" in output
 
 
+def test_the_commands_that_read_work(printed: Mapping[str, str], service: Service, directory: Path) -> None:
+    commands = "\n".join(examples("From the command line", "sh"))
+    output = shell(f"export PARTICIPANTS_GRPC_ADDRESS={service.grpc_address}\n{commands}", service, directory)
+    assert "EXTERNAL_ID" in output
+    assert "user_1" in output
+    assert '"user_1"' in (directory / "members.jsonl").read_text()
+
+
 def test_the_settings_table_has_every_variable() -> None:
     source = (Path(__file__).parents[2] / "server" / "config.py").read_text()
     variables = set(re.findall(r"\b(?:PARTICIPANTS_[A-Z_]+|DATABASE_URL)\b", source))
