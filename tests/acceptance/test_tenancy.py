@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -136,7 +137,7 @@ def test_a_list_has_the_organizations_own_participants_alone(
     tag = f"tag-{external_id}"
     request = {"external_id": external_id, "tags": [tag], "email": f"{external_id}@example.com"}
     theirs = caller.create({**request, "program_id": deployment.stranger.program_id}, key=deployment.stranger.key)
-    filters = [
+    filters: list[dict[str, Any]] = [
         {"tag": tag},
         {"email": request["email"]},
         {"external_id_prefix": external_id},
