@@ -395,7 +395,8 @@ def when(seen: Observation) -> datetime:
 
 def changer_first(model: Model, group: list[Observation]) -> list[Observation]:
     """Returns the calls that saw one state, the one that led to it first: the earliest that can have been it."""
-    in_order = sorted(group, key=lambda seen: seen.started)
+    # An upsert says whether it was the one; of the others the model does.
+    in_order = sorted(group, key=lambda seen: (seen.reply.result not in {"CREATED", "UPDATED"}, seen.started))
     before = model.participants.get(group[0].call.key)
     for seen in in_order:
         trial = deepcopy(model)
