@@ -67,11 +67,11 @@ def import_file(
     rejects: Path | None,
     dry_run: bool,
 ) -> None:
-    """Upsert the rows of FILE (- is standard input) through the running service.
+    """Upsert the rows of FILE.
 
-    FILE is JSON Lines, each line the body of a CreateParticipant, or CSV with a heading: the fields' names, tags
-    separated by semicolons, and attributes.KEY for an attribute; an empty cell leaves the field as it is. Other
-    headings are mapped: --map "Customer ID=external_id" --map "Plan=attributes.plan" --map "Notes=".
+    FILE (- is standard input) is JSON Lines, each line the body of a CreateParticipant, or CSV with a heading: the
+    fields' names, tags separated by semicolons, and attributes.KEY for an attribute; an empty cell leaves the field as
+    it is. Other headings are mapped: --map "Customer ID=external_id" --map "Plan=attributes.plan" --map "Notes=".
 
     Rows go to the service at PARTICIPANTS_GRPC_ADDRESS, in the organization of the key that is sent:
     PARTICIPANTS_API_KEY or, where that is unset, the development key.

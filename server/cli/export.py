@@ -25,11 +25,12 @@ _FIELDS = CreateParticipantRequest.DESCRIPTOR.fields_by_name
 
 @click.command()
 def export() -> None:
-    """Print all participants as JSON Lines that `participants import` takes.
+    """Print all participants as JSON Lines.
 
-    They are those of the organization of PARTICIPANTS_API_KEY, oldest first. Import gives them new ids and times; the
-    programs that they are enrolled in must exist. Counters, balances and tiers, which cannot be imported, are left
-    out. A participant in several programs has one line more for each.
+    They are those of the organization of the key that is sent: PARTICIPANTS_API_KEY or, where that is unset, the
+    development key. The oldest comes first, and `participants import` takes what is printed. It gives them new ids and
+    times, and the programs that they are enrolled in must exist. Counters, balances and tiers, which cannot be
+    imported, are left out. A participant in several programs has one line more for each.
     """
     settings = read_settings(os.environ)
     counts = Counts(EXPORTED)

@@ -14,10 +14,10 @@ from server.errors import CommandError
 @click.command()
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def protos(directory: Path) -> None:
-    """Write the .proto files, with all that they import, into DIRECTORY, which is made if it is not there.
+    """Write the .proto files into DIRECTORY.
 
-    Callers in any language generate their stubs from that folder alone, or load it as it is. Files of an earlier
-    version are replaced.
+    All that they import is written, too, and DIRECTORY is made if it is not there. Callers in any language generate
+    their stubs from that folder alone, or load it as it is. Files of an earlier version are replaced.
     """
     try:
         with as_file(files("participants") / "protos") as source:

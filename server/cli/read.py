@@ -37,9 +37,10 @@ _encoder = MessageEncoder(Participant.DESCRIPTOR)
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def list_participants(limit: int, as_json: bool, **filters: Any) -> None:
-    """List the participants that pass all filters, those of the organization of PARTICIPANTS_API_KEY.
+    """List the participants that pass all filters.
 
-    `participants export` writes all of them, however many there are.
+    They are those of the organization of the key that is sent: PARTICIPANTS_API_KEY or, where that is unset, the
+    development key. `participants export` writes all of them, however many there are.
     """
     # One more than is shown tells whether there are more.
     request = ListParticipantsRequest(page_size=min(limit + 1, LARGEST_PAGE), **_given(filters))

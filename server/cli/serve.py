@@ -23,7 +23,11 @@ from server.supervisor import supervise
 @click.command()
 @click.option("--workers", type=click.IntRange(1, MAX_WORKERS), help="Processes that share both ports.")
 def serve(workers: int | None) -> None:
-    """Run the service until it is interrupted."""
+    """Run the service until it is interrupted.
+
+    It accepts the keys that `participants keys create` makes and, where PARTICIPANTS_API_KEY is set, that key for the
+    organization `default`.
+    """
     settings = read_settings(os.environ)
     if workers is not None:
         settings = replace(settings, workers=workers)
