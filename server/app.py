@@ -23,13 +23,14 @@ from server.gateway import server as http
 from server.gateway.application import Gateway
 from server.gateway.endpoint import Endpoints
 from server.gateway.operations import Operations
+from server.operations.certificate import CertificateExpiry
 from server.operations.health import Health
 from server.operations.metrics import Metrics
 from server.operations.telemetry import Telemetry
 from server.participants.changes import Changes
 from server.participants.reading import Reading
 from server.participants.service import Participants
-from server.parts import Parts
+from server.parts import PartFailed, Parts
 from server.postgres.changes import PostgresChanges
 from server.postgres.database import Database
 from server.postgres.keys import PostgresKeys
@@ -76,7 +77,12 @@ async def serve(
         gc.collect()
         gc.freeze()
         ready(listening)
-        await parts.run_until(stop)
+        try:
+            await parts.run_until(stop)
+        except PartFailed:
+            # Half of it is no use to anybody.
+            hurry.set()
+            raise
         logger.info("stopping")
 
 
@@ -124,6 +130,9 @@ async def service(
         stack.push_async_callback(probe.close)
         health = Health(probe.can_write)
         _watch(metrics, database, writer, health)
+        if settings.tls is not None:
+            expiry = CertificateExpiry(settings.tls.certificate)
+            metrics.watch("participants_certificate_expiry_timestamp_seconds", expiry)
         interceptor = Interceptor(authenticator, telemetry)
         servicer = ParticipantServicer(
             Participants(writer), Reading(PostgresReading(database)), Changes(PostgresChanges(database))

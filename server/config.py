@@ -16,6 +16,8 @@ MAX_DRAIN_SECONDS = 3_600
 
 # How to connect to Postgres: a connection URL, or what returns the one to use for the next connection.
 Conninfo = str | Callable[[], str]
+# In the data directory: the key that a first start on the embedded database makes.
+DEVELOPMENT_KEY_FILE = "development-key"
 
 
 class ConfigurationError(Exception):
@@ -120,15 +122,23 @@ def _database_url(environment: Mapping[str, str]) -> str | None:
 
 def _check_database_url(variable: str, url: str) -> None:
     try:
-        if conninfo_to_dict(url):
-            return
+        parts = conninfo_to_dict(url)
     except ProgrammingError:
-        pass
+        parts = {}
+    if parts and not _splits_password(url, parts):
+        return
     # libpq's own message can repeat the URL, and with it the password.
     what = "holds no" if variable == "DATABASE_URL_FILE" else "is not a"
     raise ConfigurationError(
-        f"{variable} {what} Postgres connection URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+        f"{variable} {what} Postgres connection URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE and "
+        "percent-encode what is special in the password: @ is %40, / is %2F, % is %25, a space is %20"
     )
+
+
+def _splits_password(url: str, parts: Mapping[str, object]) -> bool:
+    """Returns whether libpq took part of a password for the host or the database, as it does at a bare @ or /."""
+    misplaced = "@" in f"{parts.get('host', '')}{parts.get('dbname', '')}"
+    return misplaced and url.count("@") > ("user" in parts)
 
 
 def _address(environment: Mapping[str, str], name: str, default: str) -> Address | None:
@@ -142,7 +152,7 @@ def _address(environment: Mapping[str, str], name: str, default: str) -> Address
 
 
 def _tls(environment: Mapping[str, str]) -> TlsFiles | None:
-    names = [f"PARTICIPANTS_TLS_{name}_FILE" for name in ("CERT", "KEY", "CLIENT_CA")]
+    names = ["PARTICIPANTS_TLS_CERT_FILE", "PARTICIPANTS_TLS_KEY_FILE", "PARTICIPANTS_TLS_CLIENT_CA_FILE"]
     paths = [Path(environment[name]).absolute() if environment.get(name) else None for name in names]
     if not any(paths):
         return None

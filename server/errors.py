@@ -9,7 +9,7 @@ DOMAIN = "participants.v1"
 
 
 class Code(Enum):
-    """Number in google.rpc.Code, HTTP status, and the `code` of the JSON error body (contract, section 4)."""
+    """Number in google.rpc.Code, HTTP status, and the `code` of the JSON error body."""
 
     INVALID_ARGUMENT = (3, 400, "bad_request")
     UNAUTHENTICATED = (16, 401, "unauthorized")
@@ -183,3 +183,7 @@ class Internal(ServiceError):
     def __init__(self, request_id: str | None = None) -> None:
         super().__init__("internal error" if request_id is None else f"internal error, request id {request_id}")
         self.request_id = request_id
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked to. The message says why and what to do, in one line."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 
 from server.api.servicer import SERVICE
-from server.config import Address
+from server.config import DEVELOPMENT_KEY_FILE, Address
 from server.gateway.routes import Routes
 from server.postgres import administration
 from server.postgres.administration import NameTaken
@@ -20,7 +20,6 @@ from server.postgres.session import connect
 
 ORGANIZATION = "default"
 PROGRAM = "demo"
-KEY_FILE = "development-key"
 
 
 def prepare(conninfo: str, data_directory: Path) -> str:
@@ -32,7 +31,7 @@ def prepare(conninfo: str, data_directory: Path) -> str:
         administration.ensure_organization(connection, ORGANIZATION)
         with contextlib.suppress(NameTaken):
             administration.create_program(connection, ORGANIZATION, PROGRAM)
-        return _key(connection, data_directory / KEY_FILE)
+        return _key(connection, data_directory / DEVELOPMENT_KEY_FILE)
 
 
 def _key(connection: psycopg.Connection[tuple[object, ...]], file: Path) -> str:

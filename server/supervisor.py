@@ -91,12 +91,15 @@ class _Worker:
             return False
         return True
 
-    def replace(self, told_to_stop: Connection) -> None:
-        """Starts the next process in place of one that died."""
+    def note_death(self) -> None:
+        """Tells the log, and counts how often in a row it was early."""
         logger.error("worker %s died with exit status %s", self.process.pid, self.process.exitcode)
         self.early_deaths = self.early_deaths + 1 if time.monotonic() - self._started < EARLY else 0
         if self.process.pid is not None:
             forget_worker(self.process.pid)
+
+    def replace(self, told_to_stop: Connection) -> None:
+        """Starts the next process in place of one that died."""
         wait([told_to_stop], max(0.0, self._started + RESTART_PAUSE - time.monotonic()))
         if not told_to_stop.poll():
             self._ready.close()
@@ -132,9 +135,10 @@ def _replace_the_dead(workers: Sequence[_Worker], told_to_stop: Connection) -> N
         wait([told_to_stop, *(worker.process.sentinel for worker in workers)])
         for worker in workers:
             if not told_to_stop.poll() and not worker.process.is_alive():
+                worker.note_death()
+                if all(each.early_deaths >= MAX_EARLY_DEATHS for each in workers):
+                    raise PartFailed("the workers die again and again, soon after they start; the lines above say why")
                 worker.replace(told_to_stop)
-        if all(worker.early_deaths >= MAX_EARLY_DEATHS for worker in workers):
-            raise PartFailed("the workers die again and again, soon after they start; the lines above say why")
 
 
 def _stop(workers: Sequence[_Worker], timeout: float) -> None:

@@ -6,7 +6,7 @@ A template database is migrated once; a test gets a clone of it, which takes mil
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from os import environ
@@ -19,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from server.postgres import administration
 from server.postgres.embedded import embedded_postgres
+from server.postgres.grants import grant
 from server.postgres.migrations import migrate
 from tests.support.clients import Client, GrpcClient, HttpClient
 from tests.support.process import Service, environment
@@ -26,6 +27,7 @@ from tests.support.process import Service, environment
 # Test processes that share a Postgres must not share a database.
 PREFIX = f"participants_test_{environ.get('PYTEST_XDIST_WORKER', 'main')}"
 TEMPLATE = f"{PREFIX}_template"
+SERVING_ROLE = f"{PREFIX}_serving"
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +36,8 @@ def postgres() -> Iterator[str]:
     url = environ.get("TEST_DATABASE_URL")
     if url:
         yield url
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute(f'DROP ROLE IF EXISTS "{SERVING_ROLE}"'.encode())
     else:
         with own_directory() as directory, embedded_postgres(directory) as conninfo:
             yield conninfo
@@ -111,10 +115,19 @@ class Deployment:
     stranger: Tenant
 
 
+def by_serving_role(conninfo: str) -> str:
+    """Returns how a role connects that may only do what serving needs; it is made where there is none."""
+    with psycopg.connect(conninfo, autocommit=True) as owner:
+        with suppress(psycopg.errors.DuplicateObject):
+            owner.execute(f"CREATE ROLE \"{SERVING_ROLE}\" LOGIN PASSWORD 'serving'".encode())
+        grant(owner, SERVING_ROLE)
+    return make_conninfo(conninfo, user=SERVING_ROLE, password="serving")
+
+
 @contextmanager
 def deployed(conninfo: str, **variables: str) -> Iterator[Deployment]:
     tenant, stranger = new_tenant(conninfo, "acme"), new_tenant(conninfo, "globex")
-    service = Service(environment(DATABASE_URL=conninfo, **variables))
+    service = Service(environment(DATABASE_URL=by_serving_role(conninfo), **variables))
     try:
         yield Deployment(service, conninfo, tenant, stranger)
     finally:

@@ -11,6 +11,7 @@ import psycopg
 
 from server.cli.advice import advice
 from server.config import ConfigurationError
+from server.errors import CommandError
 from server.operations.logs import set_up_logs
 from server.parts import PartFailed
 
@@ -20,8 +21,12 @@ COMMANDS = {
     "migrate": "server.cli.migrate:migrate",
     "keys": "server.cli.keys:keys",
     "programs": "server.cli.programs:programs",
+    "list": "server.cli.read:list_participants",
+    "get": "server.cli.read:get",
+    "export": "server.cli.export:export",
     "import": "server.cli.bulk_import:import_file",
     "health": "server.cli.health:health",
+    "protos": "server.cli.protos:protos",
 }
 
 
@@ -42,6 +47,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="participants-server", prog_name="participants")
 def participants() -> None:
     """The participant service: create a participant, or update it if its external_id exists.
 
@@ -54,7 +60,7 @@ def main() -> None:
     set_up_logs()
     try:
         participants(prog_name="participants")
-    except (ConfigurationError, PartFailed) as error:
+    except (CommandError, ConfigurationError, PartFailed) as error:
         sys.exit(f"participants: {error}")
     except psycopg.Error as error:
         line = advice(error)

@@ -2,87 +2,145 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
 import click
-import grpc
 import uvloop
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
-from rich.console import Console
 
-from server.config import ConfigurationError, Settings, read_settings
+from server.cli.file_parameters import COLUMN, DELIMITER, ENCODING
+from server.cli.service import api_key, connected_channel
+from server.config import Settings, read_settings
+from server.errors import CommandError
+from server.importer.check import VALID, check
+from server.importer.delimited import DelimitedFile
+from server.importer.lines import ADVICE, Lines
 from server.importer.progress import Counts, Meter
-from server.importer.rows import Row, comma_separated, json_lines
+from server.importer.rejects import RejectsFile, check_rejects_path
+from server.importer.rows import Row, json_rows
 from server.importer.sender import REJECTED, Report, Sender
-from server.quickstart import KEY_FILE
 
-READERS = {"jsonl": json_lines, "csv": comma_separated}
+KINDS = {"jsonl": "jsonl", "ndjson": "jsonl", "csv": "csv", "tsv": "csv"}
 # Looking at the progress of every row would cost more than reading it.
 ROWS_AN_UPDATE = 200
 
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=str))
-@click.option("--format", "kind", type=click.Choice(list(READERS)), help="By default what the file's name ends with.")
+@click.option(
+    "--format", "kind", type=click.Choice(["jsonl", "csv"]), help="By default what the file's name ends with."
+)
+@click.option(
+    "--delimiter", type=DELIMITER, help="What separates cells: a character, or tab. By default the heading shows it."
+)
+@click.option(
+    "--encoding",
+    type=ENCODING,
+    help="Such as cp1252 or utf-16. By default UTF-8, or what the file's byte order mark says.",
+)
+@click.option(
+    "--map",
+    "names",
+    type=COLUMN,
+    multiple=True,
+    metavar="COLUMN=FIELD",
+    help="The field that a column is; nothing after the = leaves the column out. May be repeated.",
+)
 @click.option(
     "--rejects",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Where rows that fail are written, with line and reason. By default FILE.rejects.jsonl.",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where rows that fail are written. By default FILE.rejects.csv or FILE.rejects.jsonl.",
 )
-def import_file(file: str, kind: str | None, rejects: Path | None) -> None:
+@click.option("--dry-run", is_flag=True, help="Check every row by the service's rules, and send nothing.")
+def import_file(
+    *,
+    file: str,
+    kind: str | None,
+    delimiter: str | None,
+    encoding: str | None,
+    names: tuple[tuple[str, str], ...],
+    rejects: Path | None,
+    dry_run: bool,
+) -> None:
     """Upsert the rows of FILE (- is standard input) through the running service.
 
     FILE is JSON Lines, each line the body of a CreateParticipant, or CSV with a heading: the fields' names, tags
-    separated by semicolons, and attributes.KEY for an attribute; an empty cell leaves the field as it is.
+    separated by semicolons, and attributes.KEY for an attribute; an empty cell leaves the field as it is. Other
+    headings are mapped: --map "Customer ID=external_id" --map "Plan=attributes.plan" --map "Notes=".
+
+    Rows go to the service at PARTICIPANTS_GRPC_ADDRESS, in the organization of the key that is sent:
+    PARTICIPANTS_API_KEY or, where that is unset, the development key.
+
+    Rows that fail are written to the rejects file as they were, heading included, so that it can be mended and
+    imported; REJECTS.reasons.jsonl has the line and the reason of each, in the same order. A rejects file that is
+    there already is kept as REJECTS.old; when no row fails, nothing is written.
 
     An import may be interrupted and run again: what is there already is UNCHANGED. Exit status 1 when any row was
     rejected.
     """
     settings = read_settings(os.environ)
-    reader = READERS[kind or _kind(file)]
-    rejects = rejects or Path("rejects.jsonl" if file == "-" else f"{file}.rejects.jsonl")
-    counts = Counts()
+    kind = kind or _kind(file)
+    if kind != "csv" and (delimiter or names):
+        raise click.UsageError("--delimiter and --map are for CSV")
+    counts = Counts(VALID, REJECTED) if dry_run else Counts("CREATED", "UPDATED", "UNCHANGED", REJECTED)
     with ExitStack() as stack:
         opened = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
-        total = None if file == "-" else Path(file).stat().st_size
-        meter = stack.enter_context(Meter(counts, total, Console(stderr=True)).shown())
-        reject = _RejectsFile(rejects, stack)
+        path = rejects or _rejects_path(file, kind)
+        check_rejects_path(path, opened)
+        lines = Lines(opened, encoding)
+        rows, heading = _rows(lines, kind, delimiter, dict(names))
+        rejected = stack.enter_context(RejectsFile(path, heading))
+        meter = stack.enter_context(Meter(counts, None if file == "-" else Path(file).stat().st_size).shown())
 
         def report(row: Row, result: str, reason: str) -> None:
             counts.add(result)
             if result == REJECTED:
-                reject.add(row, reason)
+                rejected.add(row, reason)
 
         try:
-            uvloop.run(_send(settings, _metered(reader(opened), opened, meter), report))
+            metered = _metered(rows, opened, meter)
+            if dry_run:
+                check(metered, report)
+            else:
+                uvloop.run(_send(settings, metered, report))
         except KeyboardInterrupt:
             click.echo(f"interrupted: {counts}; run it again to go on")
             sys.exit(130)
-    click.echo(f"{counts} ({counts.rate:,.0f} rows/s)")
-    if counts[REJECTED]:
-        click.echo(f"rejected rows, with line and reason, are in {rejects}", err=True)
+    click.echo(f"{counts} ({counts.rate:,.0f} rows/s){'; nothing was sent' if dry_run else ''}")
+    if lines.undecodable:
+        click.echo(f"not {lines.encoding.upper()}: {lines.undecodable:,} lines; {ADVICE}", err=True)
+    if rejected.first is not None:
+        line, reason = rejected.first
+        click.echo(f"the first row that failed, line {line}: {reason}", err=True)
+        click.echo(f"rejected rows are in {path}, their lines and reasons in {rejected.reasons}", err=True)
         sys.exit(1)
 
 
-class _RejectsFile:
-    """Rows that failed, as JSON Lines. There is no file where none failed."""
+def _kind(file: str) -> str:
+    kind = KINDS.get(Path(file).suffix.removeprefix(".").lower())
+    if kind is None:
+        raise CommandError(f"cannot tell the format of {file!r}; say --format jsonl or --format csv")
+    return kind
 
-    def __init__(self, path: Path, stack: ExitStack) -> None:
-        self._path = path
-        self._stack = stack
-        self._file: IO[str] | None = None
-        path.unlink(missing_ok=True)
 
-    def add(self, row: Row, reason: str) -> None:
-        if self._file is None:
-            self._file = self._stack.enter_context(self._path.open("w", encoding="utf-8"))
-        print(json.dumps({"line": row.line, "reason": reason, "row": row.text}, ensure_ascii=False), file=self._file)
+def _rejects_path(file: str, kind: str) -> Path:
+    if file == "-":
+        return Path(f"rejects.{kind}")
+    suffix = Path(file).suffix
+    return Path(file).with_suffix(f".rejects{suffix}" if suffix else f".rejects.{kind}")
+
+
+def _rows(lines: Lines, kind: str, delimiter: str | None, names: Mapping[str, str]) -> tuple[Iterable[Row], bytes]:
+    """Returns the rows, and what a file of some of them has to start with."""
+    if kind == "jsonl":
+        return json_rows(lines), lines.mark
+    rows = DelimitedFile(lines, delimiter, names)
+    return rows, lines.mark + rows.heading
 
 
 def _metered(rows: Iterable[Row], file: IO[bytes], meter: Meter) -> Iterator[Row]:
@@ -94,25 +152,5 @@ def _metered(rows: Iterable[Row], file: IO[bytes], meter: Meter) -> Iterator[Row
 
 
 async def _send(settings: Settings, rows: Iterable[Row], report: Report) -> None:
-    options = [("grpc.max_receive_message_length", -1)]
-    async with grpc.aio.insecure_channel(str(settings.grpc_address.reachable()), options=options) as channel:
-        await Sender(ParticipantServiceStub(channel), _key(settings), report).send(rows)
-
-
-def _key(settings: Settings) -> str:
-    if settings.api_key:
-        return settings.api_key
-    development_key = settings.data_directory / KEY_FILE
-    if settings.database_url is None and development_key.exists():
-        return development_key.read_text().strip()
-    raise ConfigurationError(
-        "an import needs an API key: set PARTICIPANTS_API_KEY; `participants keys create` makes one"
-    )
-
-
-def _kind(file: str) -> str:
-    suffix = Path(file).suffix.removeprefix(".").lower()
-    kind = {"jsonl": "jsonl", "ndjson": "jsonl", "csv": "csv"}.get(suffix)
-    if kind is None:
-        raise ConfigurationError(f"cannot tell the format of {file!r}; say --format jsonl or --format csv")
-    return kind
+    async with connected_channel(settings) as channel:
+        await Sender(ParticipantServiceStub(channel), api_key(settings), report).send(rows)

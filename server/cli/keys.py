@@ -9,7 +9,7 @@ import click
 from server.cli.database import connection
 from server.cli.output import print_list
 from server.cli.parameters import DURATION, NAME
-from server.config import ConfigurationError
+from server.errors import CommandError
 from server.postgres import administration
 from server.postgres.administration import KeyEnded, ListedKey, NoSuchKey
 
@@ -55,7 +55,7 @@ def rotate(key_id: str, overlap: timedelta) -> None:
         except NoSuchKey:
             raise _no_such_key(key_id) from None
         except KeyEnded:
-            raise ConfigurationError(
+            raise CommandError(
                 f"the key {key_id} is revoked or expired; make one with: participants keys create"
             ) from None
     click.echo(rotation.key)
@@ -76,5 +76,5 @@ def revoke(key_id: str) -> None:
     click.echo(f"revoked {key_id}")
 
 
-def _no_such_key(key_id: str) -> ConfigurationError:
-    return ConfigurationError(f"there is no key with the id {key_id!r}; see: participants keys list")
+def _no_such_key(key_id: str) -> CommandError:
+    return CommandError(f"there is no key with the id {key_id!r}; see: participants keys list")

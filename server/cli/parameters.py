@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import click
 
@@ -34,5 +34,21 @@ class Duration(click.ParamType[timedelta]):
         return timedelta(seconds=seconds)
 
 
+class Time(click.ParamType[datetime]):
+    """A time in RFC 3339, with its offset from UTC."""
+
+    name = "time"
+
+    def convert(self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        try:
+            time = datetime.fromisoformat(value) if isinstance(value, str) else value
+        except ValueError:
+            time = None
+        if time is None or time.tzinfo is None:
+            self.fail("must be a time such as 2026-01-31T08:00:00Z", param, ctx)
+        return time
+
+
 NAME = Name()
 DURATION = Duration()
+TIME = Time()

@@ -7,7 +7,7 @@ import click
 from server.cli.database import connection
 from server.cli.output import print_list
 from server.cli.parameters import NAME
-from server.config import ConfigurationError
+from server.errors import CommandError
 from server.postgres import administration
 from server.postgres.administration import ListedProgram, NameTaken, NoSuchOrganization
 
@@ -26,11 +26,11 @@ def create(organization: str, name: str) -> None:
         try:
             click.echo(administration.create_program(opened, organization, name))
         except NoSuchOrganization:
-            raise ConfigurationError(
+            raise CommandError(
                 f"there is no organization {organization!r}; `participants keys create` makes one"
             ) from None
         except NameTaken:
-            raise ConfigurationError(f"{organization!r} has a program {name!r} already") from None
+            raise CommandError(f"{organization!r} has a program {name!r} already") from None
 
 
 @programs.command("list")

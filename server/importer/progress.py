@@ -7,17 +7,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+import click
 
 LINE_EVERY = 5.0
 
 
 class Counts:
-    """What became of the rows so far, and since when."""
+    """What became of the rows so far, and since when. `results` are the names to tell of, in their order."""
 
-    def __init__(self) -> None:
+    def __init__(self, *results: str) -> None:
+        self._results = results
         self._counts: Counter[str] = Counter()
         self._started = time.monotonic()
 
@@ -37,41 +38,40 @@ class Counts:
         return self.rows / max(time.monotonic() - self._started, 1e-6)
 
     def __str__(self) -> str:
-        names = ("CREATED", "UPDATED", "UNCHANGED", "REJECTED")
-        return ", ".join(f"{name.lower()} {self._counts[name]:,}" for name in names)
+        return ", ".join(f"{name.lower()} {self._counts[name]:,}" for name in self._results)
 
 
 class Meter:
-    """Shows progress. `total` is the file's size in bytes, None when it cannot be known."""
+    """Shows progress on standard error."""
 
-    def __init__(self, counts: Counts, total: int | None, console: Console) -> None:
+    def __init__(self, counts: Counts, total: int | None) -> None:
+        """`total` is the file's size in bytes, None when it cannot be known."""
         self._counts = counts
-        self._console = console
+        self._position = 0
         self._next_line = time.monotonic() + LINE_EVERY
-        self._bar = Progress(
-            BarColumn(),
-            TextColumn("{task.fields[rows]} rows"),
-            TextColumn("{task.fields[rate]} rows/s"),
-            TimeElapsedColumn(),
-            TextColumn("elapsed,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=console,
-            disable=not console.is_terminal,
+        self._bar: Any = (
+            click.progressbar(length=total, item_show_func=lambda _: str(self), file=sys.stderr)
+            if total is not None and sys.stderr.isatty()
+            else None
         )
-        self._task = self._bar.add_task("import", total=total, rows="0", rate="0")
 
     @contextmanager
     def shown(self) -> Iterator[Meter]:
         """Shows the bar while the body runs."""
-        with self._bar:
+        if self._bar is None:
             yield self
+        else:
+            with self._bar:
+                yield self
 
     def update(self, position: int) -> None:
         """Tells how many bytes of the file have been read."""
-        rows, rate = f"{self._counts.rows:,}", f"{self._counts.rate:,.0f}"
-        if self._console.is_terminal:
-            self._bar.update(self._task, completed=position, rows=rows, rate=rate)
+        if self._bar is not None:
+            self._bar.update(position - self._position)
+            self._position = position
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_EVERY
-            print(f"{rows} rows, {rate} rows/s", file=sys.stderr, flush=True)
+            click.echo(str(self), err=True)
+
+    def __str__(self) -> str:
+        return f"{self._counts.rows:,} rows, {self._counts.rate:,.0f} rows/s"

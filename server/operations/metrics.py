@@ -76,7 +76,9 @@ class Metrics:
             "participants_statement_seconds", "How long statements of upserts took, with the commit.", STATEMENT_SECONDS
         )
         self._retries = self._counter("participants_retries", "Upserts that went to the database once more.")
-        self._refusals = self._counter("participants_refusals", "Calls that were told an error, by reason.", "reason")
+        self._refusals = self._counter(
+            "participants_refusals", "Calls and batch items that were told an error, by reason.", "reason"
+        )
         self._lag = self._histogram("participants_event_loop_lag_seconds", "How late a timer ran.", LAG_SECONDS)
         build = Gauge(
             "participants_build_info", "The versions that run.", ["version", "python", "grpcio"],
@@ -105,7 +107,7 @@ class Metrics:
         self._retries.inc()
 
     def refused(self, reason: str) -> None:
-        """Counts a call that was answered with an error. `reason` is one of the reasons of ServiceErrors."""
+        """Counts a call, or an item of a batch, that was told an error. `reason` is one that ServiceErrors have."""
         self._refusals.labels(reason).inc()
 
     def watch(self, name: str, read: Callable[[], float]) -> None:

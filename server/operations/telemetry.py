@@ -72,6 +72,9 @@ class Telemetry(Observer):
             # The items of a batch have one trace.
             self._traces.statement(upserts, seconds, list(dict.fromkeys(traces)))
 
+    def refused(self, reason: str) -> None:
+        self._metrics.refused(reason)
+
     def retried(self) -> None:
         self._metrics.retried()
 

@@ -72,6 +72,8 @@ class GroupCommit:
         refusal = self._refusal(pending, batcher)
         if refusal is not None:
             pending.outcome.set_result(Rejected(refusal))
+            if bulk:
+                self._observer.refused(refusal.reason)
             return pending.outcome
         if not self._held:
             self._is_empty.clear()

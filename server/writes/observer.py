@@ -16,5 +16,8 @@ class Observer:
     def statement(self, upserts: int, seconds: float, traces: Sequence[Any]) -> None:
         """A statement of so many upserts has ended, well or not, its commit included. `traces` are its calls'."""
 
+    def refused(self, reason: str) -> None:
+        """An upsert of a batch was refused before it was taken in; a call of its own is told so, and counted there."""
+
     def retried(self) -> None:
         """An upsert that lost to another transaction goes to the database once more."""

@@ -32,7 +32,7 @@ def tenant_and_replicas(
     new_database: Callable[[], AbstractContextManager[str]],
 ) -> Iterator[tuple[Tenant, list[Service]]]:
     with new_database() as conninfo:
-        replicas = [Service(environment(DATABASE_URL=conninfo)) for _ in range(2)]
+        replicas = [Service(environment(DATABASE_URL=conninfo, PARTICIPANTS_DRAIN_SECONDS="1")) for _ in range(2)]
         yield new_tenant(conninfo, "acme"), replicas
         for replica in replicas:
             replica.stop()
@@ -76,7 +76,7 @@ def calls_taken(replica: Service) -> float:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_call_fails_while_one_of_two_replicas_goes(
     tenant_and_replicas: tuple[Tenant, list[Service]], number: signal.Signals
 ) -> None:

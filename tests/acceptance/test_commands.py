@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
@@ -237,9 +238,10 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
         assert re.search(r"(?s)\n  [A-Z].+\.", shown.output.partition("\nOptions:")[0])
 
 
-def test_the_commands_of_the_contract_are_there() -> None:
-    contract: set[tuple[str, ...]] = {("serve",), ("migrate",), ("import",), ("health",)}
-    contract |= {
+def test_the_commands_that_scripts_rely_on_are_there() -> None:
+    promised: set[tuple[str, ...]] = {("serve",), ("migrate",), ("import",), ("health",)}
+    promised |= {("protos",), ("list",), ("get",), ("export",)}
+    promised |= {
         ("keys", "create"),
         ("keys", "list"),
         ("keys", "revoke"),
@@ -247,7 +249,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
         ("programs", "create"),
         ("programs", "list"),
     }
-    assert contract <= set(every_command(participants))
+    assert promised <= set(every_command(participants))
 
 
 def test_migrating_twice_does_nothing_the_second_time(postgres: str) -> None:
@@ -302,3 +304,8 @@ def test_health_tells_by_its_exit_status(deployment: Deployment, service: str, s
 def test_health_fails_where_nothing_listens() -> None:
     line = refusal(run("health", env=environment(PARTICIPANTS_GRPC_ADDRESS="127.0.0.1:1")))
     assert "127.0.0.1:1" in line
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    completed = run("--version", env=environment())
+    assert (completed.returncode, completed.stdout) == (0, f"participants, version {version('participants-server')}\n")

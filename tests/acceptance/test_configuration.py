@@ -50,6 +50,10 @@ def refused(command: str = "serve", **variables: str) -> str:
         ("PARTICIPANTS_LOG_FORMAT", "xml", "text or json"),
         ("DATABASE_URL", "participants", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
         ("DATABASE_URL", f"mysql://somebody:{PASSWORD}@127.0.0.1/x", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
+        *(
+            ("DATABASE_URL", f"postgresql://somebody:{special}{PASSWORD}@127.0.0.1:1/x", "percent-encode")
+            for special in ("a@b", "a/b", "a%z", "a b", "a@b/c")
+        ),
         ("DATABASE_URL", f"{UNREACHABLE}?unknown=1", "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"),
     ],
 )

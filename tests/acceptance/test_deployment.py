@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import psycopg
 import pytest
+import trustme
+from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import fresh_database, new_tenant
 from tests.support.clients import GrpcClient
 from tests.support.manifests import environment_of, find, render
-from tests.support.process import Service, environment, run
+from tests.support.process import Service, environment, eventually, run
 
 OWNER, SERVING = "participants_deployment_owner", "participants"
 
@@ -51,7 +56,9 @@ def mounted(pod: Any, container: Any, urls: dict[str, str], directory: Path) -> 
     for mount in container["volumeMounts"]:
         place = directory / mount["name"]
         place.mkdir()
-        (place / "url").write_text(urls[secrets[mount["name"]]])
+        url = urls.get(secrets[mount["name"]])
+        if url is not None:
+            (place / "url").write_text(url)
         variables = {name: value.replace(mount["mountPath"], str(place)) for name, value in variables.items()}
     # Ports of the test's own, on loopback.
     loopback = {name: "127.0.0.1:0" for name in variables if name.endswith("_ADDRESS")}
@@ -83,15 +90,55 @@ def test_it_migrates_serves_and_stops(pod: Any, urls: dict[str, str], tmp_path: 
     migrated = run(*migration["args"], env=mounted(pod, migration, urls, tmp_path))
     assert migrated.returncode == 0, migrated.stderr
     assert container["args"] == ["serve"]
-    service = Service(mounted(pod, container, urls, tmp_path))
+    # What is said of 40 seconds holds for two.
+    drain = 2
+    env = {**mounted(pod, container, urls, tmp_path), "PARTICIPANTS_DRAIN_SECONDS": str(drain)}
+    margin = pod["terminationGracePeriodSeconds"] - int(environment_of(container)["PARTICIPANTS_DRAIN_SECONDS"])
+    service = Service(env)
     try:
+        readiness, liveness = container["readinessProbe"], container["livenessProbe"]
         assert passes(container["startupProbe"], service.grpc_address)
-        assert succeeds(container["readinessProbe"], service.grpc_address)
-        assert succeeds(container["livenessProbe"], service.grpc_address)
+        assert succeeds(readiness, service.grpc_address)
+        assert succeeds(liveness, service.grpc_address)
+        operations = service.wait_for_output(r"serving operators on (\S+)\n")[1]
+        assert "grpc_server_handled_total" in httpx.get(f"http://{operations}/metrics").text
+        assert httpx.get(f"{service.http_url}/metrics").status_code == 404
         tenant = new_tenant(urls["participants-migrator"], "acme")
         client = GrpcClient(service.grpc_address, tenant.key)
         assert client.create({"external_id": "first"}).result == "CREATED"
+
+        # What the kubelet does, while endpoints are being withdrawn.
+        service.signal(signal.SIGTERM)
+        told = time.monotonic()
+        eventually(lambda: not succeeds(readiness, service.grpc_address))
+        assert succeeds(liveness, service.grpc_address)
+        assert client.create({"external_id": "while draining"}).result == "CREATED"
         client.close()
+        assert service.wait(timeout=drain + margin) == 0
+        assert time.monotonic() - told >= drain
+    finally:
+        service.stop()
+
+
+def test_with_tls_the_probes_ask_the_port_without(urls: dict[str, str], tmp_path: Path) -> None:
+    pod = find(render("overlays/example"), "Deployment")["spec"]["template"]["spec"]
+    certificate = trustme.CA().issue_cert("participants.example.com")
+    [migration], [container] = pod["initContainers"], pod["containers"]
+    assert run(*migration["args"], env=mounted(pod, migration, urls, tmp_path)).returncode == 0
+    env = mounted(pod, container, urls, tmp_path)
+    # As cert-manager writes them.
+    certificate.private_key_pem.write_to_path(tmp_path / "tls" / "tls.key")
+    for part in certificate.cert_chain_pems:
+        part.write_to_path(tmp_path / "tls" / "tls.crt", append=True)
+    service = Service({**env, "PARTICIPANTS_DRAIN_SECONDS": "0"})
+    try:
+        operations = service.wait_for_output(r"serving operators on (\S+)\n")[1]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert httpx.get(f"http://{operations}{container[probe]['httpGet']['path']}").status_code == 200
+        shown = httpx.get(f"http://{operations}/metrics").text
+        [ends] = re.findall(r"^participants_certificate_expiry_timestamp_seconds (\S+)$", shown, re.MULTILINE)
+        issued = x509.load_pem_x509_certificate(certificate.cert_chain_pems[0].bytes())
+        assert float(ends) == issued.not_valid_after_utc.timestamp()
     finally:
         assert service.stop() == 0
 

@@ -67,7 +67,8 @@ def test_a_part_that_dies_ends_the_process(conninfo: str, part: str) -> None:
     ports = {"PARTICIPANTS_GRPC_ADDRESS": "127.0.0.1:0", "PARTICIPANTS_HTTP_ADDRESS": "127.0.0.1:0"}
     ended = subprocess.run(
         [sys.executable, "-c", code, "serve"],
-        env=environment(DATABASE_URL=conninfo, **ports),
+        # Nobody is to be sent to what is half dead: there is no drain.
+        env=environment(DATABASE_URL=conninfo, PARTICIPANTS_DRAIN_SECONDS="60", **ports),
         capture_output=True,
         text=True,
         timeout=30,
@@ -85,7 +86,7 @@ def workers(service: Service) -> list[psutil.Process]:
 
 
 def test_workers_end_with_their_supervisor_and_the_next_finds_its_ports_free(conninfo: str) -> None:
-    with deployed(conninfo, PARTICIPANTS_WORKERS="2") as running:
+    with deployed(conninfo, PARTICIPANTS_WORKERS="2", PARTICIPANTS_DRAIN_SECONDS="60") as running:
         service = running.service
         orphans = workers(service)
         assert len(orphans) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Deployment
-from tests.support.process import COMMAND, environment, run
+from tests.support.process import COMMAND, environment, eventually, refusal, run
 
 
 @pytest.fixture
@@ -32,9 +33,14 @@ def json_lines(file: Path, rows: list[dict[str, Any]]) -> Path:
     return file
 
 
-def rejects(file: Path) -> dict[int, str]:
-    """Returns the reasons in a rejects file, by line number."""
-    lines = file.with_name(f"{file.name}.rejects.jsonl").read_text().splitlines()
+def rejects(file: Path) -> Path:
+    """Returns where the rejected rows of a file are by default."""
+    return file.with_suffix(f".rejects{file.suffix}")
+
+
+def reasons(rejects: Path) -> dict[int, str]:
+    """Returns the reasons beside a rejects file, by line number and in their order."""
+    lines = rejects.with_name(f"{rejects.name}.reasons.jsonl").read_text().splitlines()
     return {reject["line"]: reject["reason"] for reject in map(json.loads, lines)}
 
 
@@ -64,11 +70,12 @@ def test_rows_that_fail_are_told_with_line_and_reason(env: dict[str, str], tmp_p
     finished = run("import", str(file), env=env)
     assert finished.returncode == 1
     assert finished.stdout.startswith("created 1, updated 0, unchanged 0, rejected 3")
-    reasons = rejects(file)
-    assert sorted(reasons) == [3, 4, 5]
-    assert "external_id" in reasons[3]
-    assert "JSON" in reasons[4]
-    assert "counters" in reasons[5]
+    told = reasons(rejects(file))
+    assert list(told) == [3, 4, 5]
+    assert "external_id" in told[3]
+    assert "JSON" in told[4]
+    assert "counters" in told[5]
+    assert rejects(file).read_text().splitlines() == file.read_text().splitlines()[2:]
 
 
 def test_a_line_without_end_is_rejected_and_the_next_one_read(env: dict[str, str], tmp_path: Path) -> None:
@@ -76,7 +83,8 @@ def test_a_line_without_end_is_rejected_and_the_next_one_read(env: dict[str, str
     file.write_text(f'{{"external_id": "{"x" * (3 << 20)}"}}\n{{"external_id": "after the long line"}}\n')
     finished = run("import", str(file), env=env)
     assert finished.stdout.startswith("created 1, updated 0, unchanged 0, rejected 1")
-    assert "longer than" in rejects(file)[1]
+    assert "longer than" in reasons(rejects(file))[1]
+    assert rejects(file).read_text() == file.read_text().splitlines(keepends=True)[0]
 
 
 def test_csv_columns_are_fields_tags_and_attributes(
@@ -96,9 +104,9 @@ def test_csv_columns_are_fields_tags_and_attributes(
     assert (row["display_name"], row["status"], row["tags"]) == ("Doe, Jane", "SUSPENDED", ["vip", "gold"])
     assert row["attributes"] == {"plan": "premium", "note": "two\nlines"}
     assert stored(deployment, "csv-2")["display_name"] is None
-    reasons = rejects(file)
-    assert "3 cells" in reasons[5]
-    assert "status" in reasons[6]
+    told = reasons(rejects(file))
+    assert "3 cells" in told[5]
+    assert "status" in told[6]
 
 
 def test_a_csv_that_is_not_utf_8_is_rejected_row_by_row(env: dict[str, str], tmp_path: Path) -> None:
@@ -106,7 +114,9 @@ def test_a_csv_that_is_not_utf_8_is_rejected_row_by_row(env: dict[str, str], tmp
     file.write_bytes(b"external_id,first_name\nlatin-1,Ren\xe9\nutf-8,Ren\xc3\xa9\n")
     finished = run("import", str(file), env=env)
     assert finished.stdout.startswith("created 1, updated 0, unchanged 0, rejected 1")
-    assert "first_name" in rejects(file)[2]
+    assert "not UTF-8, line 2" in reasons(rejects(file))[2]
+    assert "not UTF-8: 1 lines; say --encoding" in finished.stderr
+    assert rejects(file).read_bytes() == b"external_id,first_name\nlatin-1,Ren\xe9\n"
 
 
 @pytest.mark.parametrize(
@@ -146,6 +156,12 @@ def test_standard_input_is_a_file_too(env: dict[str, str], tmp_path: Path) -> No
     assert finished.stdout.startswith("created 1")
 
 
+def test_a_service_that_is_not_there_is_one_line(env: dict[str, str], tmp_path: Path) -> None:
+    file = json_lines(tmp_path / "rows.jsonl", [{"external_id": "x"}])
+    line = refusal(run("import", str(file), env={**env, "PARTICIPANTS_GRPC_ADDRESS": "127.0.0.1:1"}))
+    assert "127.0.0.1:1" in line
+
+
 def test_a_key_that_is_not_accepted_is_one_line(env: dict[str, str], tmp_path: Path) -> None:
     file = json_lines(tmp_path / "rows.jsonl", [{"external_id": "x"}])
     finished = run("import", str(file), env={**env, "PARTICIPANTS_API_KEY": "sk_nobody"})
@@ -167,3 +183,201 @@ def test_an_interrupted_import_says_how_far_it_came(env: dict[str, str], tmp_pat
     assert process.returncode == 130
     assert output.startswith("interrupted: created ")
     assert "Traceback" not in errors
+
+
+def test_the_rejects_are_never_written_over_the_input(env: dict[str, str], tmp_path: Path) -> None:
+    file = json_lines(tmp_path / "rows.jsonl", [{"external_id": ""}])
+    content = file.read_bytes()
+    (tmp_path / "link.jsonl").symlink_to(file)
+    (tmp_path / "hard.jsonl").hardlink_to(file)
+    (tmp_path / "past.jsonl.old").hardlink_to(file)
+    (tmp_path / "past.jsonl").write_text("mended by hand")
+    for name in ("rows.jsonl", "link.jsonl", "hard.jsonl", "past.jsonl"):
+        line = refusal(run("import", str(file), "--rejects", str(tmp_path / name), env=env))
+        assert "--rejects" in line
+    with file.open() as opened:
+        finished = subprocess.run(
+            [COMMAND, "import", "-", "--format", "jsonl", "--rejects", file],
+            stdin=opened, env=env, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert "--rejects" in refusal(finished)
+    assert file.read_bytes() == content
+    assert (tmp_path / "past.jsonl").read_text() == "mended by hand"
+
+
+def test_rejects_that_are_there_are_kept(env: dict[str, str], tmp_path: Path) -> None:
+    file = json_lines(tmp_path / "rows.jsonl", [{"external_id": f"kept-{uuid4()}"}])
+    rejects(file).write_text("being mended")
+    assert run("import", str(file), env={**env, "PARTICIPANTS_API_KEY": "sk_nobody"}).returncode == 1
+    assert run("import", str(file), env=env).returncode == 0
+    assert rejects(file).read_text() == "being mended"
+    json_lines(file, [{"external_id": ""}])
+    assert run("import", str(file), env=env).returncode == 1
+    assert rejects(file).read_bytes() == file.read_bytes()
+    assert rejects(file).with_name(f"{rejects(file).name}.old").read_text() == "being mended"
+
+
+def test_rejects_are_mended_and_imported(env: dict[str, str], deployment: Deployment, tmp_path: Path) -> None:
+    prefix = uuid4()
+    heading = b'\xef\xbb\xbfexternal_id,"display_name",attributes.note,status\r\n'
+    broken = f'{prefix}-odd,"Doe, ""JD"" Jane","two\r\nlines, ""quoted""\n",RETIRED\r\n'.encode()
+    file = tmp_path / "rows.csv"
+    good = [f'{prefix}-{number},"x",,\r\n'.encode() for number in range(1_400)]
+    last = f"{prefix}-last,too few".encode()
+    file.write_bytes(heading + b"".join(good[:3]) + broken + b"\r\n" + b"".join(good[3:]) + last)
+    finished = run("import", str(file), env=env)
+    assert finished.stdout.startswith("created 1,400, updated 0, unchanged 0, rejected 2"), finished
+    assert rejects(file).read_bytes() == heading + broken + last
+    assert list(reasons(rejects(file))) == [5, 1406]
+    mended = rejects(file)
+    mended.write_bytes(mended.read_bytes().replace(b"RETIRED", b"CLOSED") + b",,")
+    finished = run("import", str(mended), env=env)
+    assert finished.stdout.startswith("created 2, updated 0, unchanged 0, rejected 0"), finished
+    row = stored(deployment, f"{prefix}-odd")
+    assert (row["display_name"], row["attributes"]) == ('Doe, "JD" Jane', {"note": 'two\r\nlines, "quoted"\n'})
+
+
+def test_rejects_are_in_the_order_of_the_lines(env: dict[str, str], tmp_path: Path) -> None:
+    # The service refuses the ones, and the import itself the others.
+    bad: list[dict[str, Any]] = [{"external_id": "x" * 256}, {"external_id": "x", "counters": {}}]
+    rows = [bad[number % 2] if number % 3 else {"external_id": f"order-{number}"} for number in range(6_000)]
+    file = json_lines(tmp_path / "rows.jsonl", rows)
+    assert ", rejected 4,000" in run("import", str(file), env=env).stdout
+    lines = file.read_text().splitlines(keepends=True)
+    assert rejects(file).read_text() == "".join(line for number, line in enumerate(lines) if number % 3)
+    assert list(reasons(rejects(file))) == [number + 1 for number in range(6_000) if number % 3]
+
+
+def test_rejects_survive_a_kill(env: dict[str, str], tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [COMMAND, "import", "-", "--format", "csv", "--rejects", tmp_path / "rejects.csv"],
+        env=env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        # Enough for the first batches to be settled; the input stays open, so the import goes on.
+        process.stdin.write(b"external_id,email\n" + b"someone,no address\n" * 5_000)
+        process.stdin.flush()
+        eventually(lambda: (tmp_path / "rejects.csv").exists() and (tmp_path / "rejects.csv").stat().st_size > 2_000)
+        process.kill()
+    lines = (tmp_path / "rejects.csv").read_bytes().splitlines()
+    assert lines[0] == b"external_id,email"
+    assert set(lines[1:-1]) == {b"someone,no address"}
+
+
+@pytest.mark.parametrize("rejects", ["/dev/null", "no/such/directory/rejects.jsonl"])
+def test_rejects_that_cannot_be_written_are_one_line(env: dict[str, str], tmp_path: Path, rejects: str) -> None:
+    file = json_lines(tmp_path / "rows.jsonl", [{"external_id": ""}])
+    assert "--rejects" in refusal(run("import", str(file), "--rejects", rejects, env=env))
+
+
+MAPPED = (
+    "--map",
+    "Customer ID=external_id",
+    "--map",
+    "E-Mail = email",
+    "--map",
+    "Notes=",
+    "--map",
+    "Plan=attributes.plan",
+)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "delimiter", "options"),
+    [
+        ("utf-8", ";", ()),
+        ("utf-8-sig", "\t", ()),
+        ("utf-16", "\t", ()),
+        ("utf-16-le", ";", ("--encoding", "utf-16")),
+        ("utf-16-be", ",", ("--encoding", "utf-16-be")),
+        ("cp1252", ";", ("--encoding", "Windows-1252")),
+        ("utf-8", "^", ("--delimiter", "^")),
+        ("utf-8", "\t", ("--delimiter", "tab")),
+    ],
+)
+def test_a_spreadsheet_is_read_as_it_was_saved(
+    *,
+    env: dict[str, str],
+    deployment: Deployment,
+    tmp_path: Path,
+    encoding: str,
+    delimiter: str,
+    options: tuple[str, ...],
+) -> None:
+    external_id = f"crm-{uuid4()}"
+    lines = [
+        ("Customer ID", "E-Mail", "Notes", "Plan", "tags", "first_name"),
+        (external_id, "rene@example.com", "left out", "gold", '"vip;new"', "René"),
+        (f"{external_id}-2", "no address", "€", "", "", "Renée"),
+    ]
+    text = [f"{delimiter.join(cells)}\r\n" for cells in lines]
+    file = tmp_path / "rows.csv"
+    file.write_bytes("".join(text).encode(encoding))
+    finished = run("import", str(file), *MAPPED, *options, env=env)
+    assert finished.stdout.startswith("created 1, updated 0, unchanged 0, rejected 1"), finished
+    row = stored(deployment, external_id)
+    assert (row["first_name"], row["email"], row["tags"]) == ("René", "rene@example.com", ["vip", "new"])
+    assert row["attributes"] == {"plan": "gold"}
+    assert rejects(file).read_bytes() == "".join([text[0], text[2]]).encode(encoding)
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "said"),
+    [
+        (b"Customer ID,E-Mail,plan\n", (), ["'Customer ID', 'E-Mail', 'plan'", "--map 'Customer ID=FIELD'"]),
+        (b"external_id\n", ("--map", "Customer ID=external_id"), ["'Customer ID'", "'external_id'"]),
+        (b"id,external_id\n", ("--map", "id=external_id"), ["twice", "'external_id'"]),
+        (b"external_id,Stra\xdfe\n", (), ["not UTF-8, line 1", "--encoding"]),
+        ("external_id\n".encode("utf-16-le"), (), ["line 1", "--encoding utf-16-le"]),
+        ("external_id\n".encode("utf-16") + b"\x00\xd8\x00\x00", (), ["not UTF-16-LE", "--encoding"]),
+        ("external_id\n".encode("utf-16"), ("--encoding", "cp1252"), ["UTF-16-LE", "--encoding"]),
+        (b"", (), ["external_id"]),
+    ],
+)
+def test_a_heading_that_cannot_be_used_says_in_one_line_what_to_change(
+    env: dict[str, str], tmp_path: Path, content: bytes, options: tuple[str, ...], said: list[str]
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes(content)
+    line = refusal(run("import", str(file), *options, env=env))
+    assert [each for each in said if each not in line] == [], line
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--encoding", "klingon"), ("--encoding", "base64"), ("--delimiter", "::"), ("--delimiter", '"'),
+        ("--map", "external_id"), ("--format", "jsonl", "--map", "a=b"),
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense_are_wrong_usage(
+    env: dict[str, str], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("external_id\n")
+    assert run("import", str(file), *options, env=env).returncode == 2
+
+
+def test_a_dry_run_checks_everything_and_sends_nothing(env: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    rows = [f"dry-{number},{'a@example.com' if number % 100 else 'no address'}\n" for number in range(20_000)]
+    file.write_text("external_id,email\n" + "".join(rows))
+    # Nobody listens there, and there is no key.
+    nobody = environment(PARTICIPANTS_GRPC_ADDRESS="127.0.0.1:1", PARTICIPANTS_DATA_DIR=str(tmp_path))
+    finished = run("import", str(file), "--dry-run", env=nobody)
+    assert finished.returncode == 1
+    assert finished.stdout.startswith("valid 19,800, rejected 200 ("), finished
+    assert finished.stdout.endswith("; nothing was sent\n")
+    assert len(rejects(file).read_text().splitlines()) == 201
+    # The service says the same of the same rows, in the same words.
+    told = reasons(rejects(file))
+    finished = run("import", str(file), env=env)
+    assert finished.stdout.startswith("created 19,800, updated 0, unchanged 0, rejected 200 (")
+    assert reasons(rejects(file)) == told
+
+
+def test_the_import_loads_nothing_that_serves() -> None:
+    program = "import sys, server.cli.bulk_import; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    serving = ("server.app", "server.postgres", "server.rpc", "server.quickstart", "uvicorn", "psycopg_pool", "alembic")
+    assert [name for name in loaded if name.startswith(serving)] == []

@@ -1,4 +1,4 @@
-"""Who may call (contract, section 3): every way to have no usable key, through both clients of the real process."""
+"""Who may call: every way to have no usable key, through both clients of the real process."""
 
 from __future__ import annotations
 

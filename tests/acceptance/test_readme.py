@@ -89,9 +89,19 @@ def test_the_imports_work(service: Service, directory: Path) -> None:
     (directory / "members.csv").write_text(
         "external_id,email,tags,attributes.plan\nimport_2,a@example.com,a;b,premium\n"
     )
+    (directory / "crm.csv").write_text("Customer ID;Plan;Notes\nimport_3;premium;none\n")
     commands = "\n".join(examples("Bulk import", "sh"))
     output = shell(f"export PARTICIPANTS_GRPC_ADDRESS={service.grpc_address}\n{commands}", service, directory)
     assert output.count("created 1, updated 0, unchanged 0, rejected 0") == 2
+    assert "valid 1, rejected 0" in output
+
+
+def test_the_commands_that_read_work(printed: Mapping[str, str], service: Service, directory: Path) -> None:
+    commands = "\n".join(examples("From the command line", "sh"))
+    output = shell(f"export PARTICIPANTS_GRPC_ADDRESS={service.grpc_address}\n{commands}", service, directory)
+    assert "EXTERNAL_ID" in output
+    assert "user_1" in output
+    assert '"user_1"' in (directory / "members.jsonl").read_text()
 
 
 def test_the_settings_table_has_every_variable() -> None:

@@ -22,7 +22,7 @@ from tests.bench.systems.process import Server, running_service
 
 CALLERS = 4
 FLOOD_CALLERS, FLOOD_BATCH_CALLERS, FLOOD_BATCH_ITEMS = 512, 4, 1_000
-ROUNDS, SLOT = 5, Slot(warm_up=1.0, seconds=4.0)
+ROUNDS, SLOT = 3, Slot(warm_up=1.0, seconds=4.0)
 # The flood is there before the measurement begins, and after it has ended.
 FLOOD_SLOT = Slot(warm_up=0.0, seconds=SLOT.warm_up + SLOT.seconds + 1.0)
 TARGETS = {"p50": 3.0, "p99": 5.0}

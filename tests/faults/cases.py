@@ -132,10 +132,9 @@ def rotate_password(cluster: Cluster) -> None:
 def fill_disk(cluster: Cluster) -> None:
     """Takes all room on the disk, and then what Postgres has already taken of it."""
     ballast = small_disk(cluster) / "ballast"
-    with ballast.open("wb") as file, suppress(OSError):
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(1 << 12))
-            file.flush()
     with cluster.admin() as connection:
         with suppress(psycopg.errors.DiskFull):
             while True:

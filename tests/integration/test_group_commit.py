@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, ClassVar
 
 import psycopg
 import pytest
@@ -24,6 +25,7 @@ from server.postgres.participants import PostgresParticipants
 from server.writes import batching, group_commit
 from server.writes.admission import Admission
 from server.writes.group_commit import GroupCommit
+from server.writes.observer import Observer, current_trace
 from tests.conftest import Tenant, new_tenant
 
 MakeUpsert = Callable[..., Upsert]
@@ -524,6 +526,28 @@ async def test_a_key_that_another_transaction_is_creating_holds_up_no_other_and_
     outcome = await written(held_up)
     assert outcome.result == "UPDATED"
     assert outcome.participant.attributes == {"theirs": "", "ours": ""}
+
+
+async def test_whoever_observes_is_told_of_statements_and_of_what_a_batch_is_refused(
+    store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Recorder(Observer):
+        told: ClassVar[list[object]] = []
+
+        def statement(self, upserts: int, seconds: float, traces: Sequence[Any]) -> None:
+            self.told.append((upserts, seconds > 0, traces))
+
+        def refused(self, reason: str) -> None:
+            self.told.append(reason)
+
+    monkeypatch.setattr(group_commit, "Admission", partial(Admission, max_upserts=2))
+    writer = GroupCommit(store, Recorder())
+    current_trace.set("a trace")
+    futures = [writer.submit(make(key), soon(), bulk=True) for key in ("first", "second")]
+    assert isinstance(futures[1].result(), Rejected)
+    await futures[0]
+    await writer.close()
+    assert Recorder.told == ["QUEUE_FULL", (1, True, ["a trace"])]
 
 
 @pytest.mark.usefixtures("patient")

@@ -10,7 +10,7 @@
 -- no such filter; $12 how many rows to examine, $13 how many to answer, $14 after how many bytes of attributes and tags a
 -- page ends.
 WITH ahead AS MATERIALIZED (
-    SELECT l.*
+    SELECT {columns}
     FROM {table} AS l
     WHERE l.organization_id = $1::uuid {condition}
         AND {range}

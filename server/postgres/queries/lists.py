@@ -31,6 +31,8 @@ _ORDERS = {
     },
 }
 
+_COLUMNS = {"created_at": "l.created_at, l.participant_id", "external_id": "l.external_id"}
+
 _ENROLLED = (
     "EXISTS (SELECT FROM enrollments AS e WHERE e.organization_id = $1::uuid"
     " AND e.participant_id = l.participant_id AND e.program_id = $11::uuid AND e.active)"
@@ -47,10 +49,13 @@ _LABELLED = (
 def _list(lead: str, order: str, direction: str) -> Query:
     table, condition = _LEADS[lead]
     parts = {name: part.format(direction=direction) for name, part in _ORDERS[order].items()}
-    candidates = "ahead" if table == "participants" else _LABELLED.format(**parts)
+    parts |= {"columns": "l.*", "candidates": "ahead"}
+    if table == "participant_labels":
+        # What the index has, and no more: the table is not even looked at.
+        parts |= {"columns": _COLUMNS[order], "candidates": _LABELLED.format(**parts)}
     # Where its label leads, a look at every enrollment would cost as much as all the rest.
     enrolled = "$11::uuid IS NOT NULL" if lead == "program" else f"($11::uuid IS NULL OR {_ENROLLED})"
-    text = text_of("list").format(table=table, condition=condition, candidates=candidates, enrolled=enrolled, **parts)
+    text = text_of("list").format(table=table, condition=condition, enrolled=enrolled, **parts)
     return Query(f"list_{lead}_{order}{direction.lower().replace(' ', '_')}".encode(), text.encode())
 
 

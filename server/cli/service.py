@@ -1,0 +1,96 @@
+"""The running service, as a command that is a client of it sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import grpc
+from participants.v1 import participant_pb2
+from participants.v1 import participant_service_pb2 as messages
+from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
+
+from server.config import DEVELOPMENT_KEY_FILE, Settings
+from server.errors import CommandError
+from server.importer.sender import CALL_TIMEOUT, PAUSES, RETRIED
+
+# The service bounds its answers itself: a full page of large participants is more than gRPC's 4 MiB.
+CHANNEL_OPTIONS = [("grpc.max_receive_message_length", -1)]
+LARGEST_PAGE = 200
+
+
+def api_key(settings: Settings) -> str:
+    """Returns the key to send: PARTICIPANTS_API_KEY, or the one that a first start made. Raises CommandError."""
+    if settings.api_key:
+        return settings.api_key
+    development_key = settings.data_directory / DEVELOPMENT_KEY_FILE
+    if settings.database_url is None and development_key.exists():
+        return development_key.read_text().strip()
+    raise CommandError("there is no API key to send; set PARTICIPANTS_API_KEY: `participants keys create` makes one")
+
+
+@asynccontextmanager
+async def connected_channel(settings: Settings) -> AsyncIterator[grpc.aio.Channel]:
+    """Yields a channel once there is a connection. Later the service may be away for a while, but a wrong address is a
+    CommandError now."""
+    address = str(settings.grpc_address.reachable())
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        state = channel.get_state(try_to_connect=True)
+        while state is not grpc.ChannelConnectivity.READY:
+            if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                raise CommandError(f"no service answers at {address}; see PARTICIPANTS_GRPC_ADDRESS")
+            await channel.wait_for_state_change(state)
+            state = channel.get_state()
+        yield channel
+
+
+class Service:
+    """Reads participants. What the service refuses, or cannot do for a while, is a CommandError."""
+
+    def __init__(self, stub: ParticipantServiceStub, key: str) -> None:
+        self._stub: Any = stub
+        self._metadata = (("x-api-key", key),)
+
+    def get(self, participant_id: str) -> participant_pb2.Participant:
+        """Returns the participant with this id."""
+        request = messages.GetParticipantRequest(id=participant_id)
+        response: messages.GetParticipantResponse = self._call(self._stub.GetParticipant, request)
+        return response.participant
+
+    def look_up(self, external_id: str) -> participant_pb2.Participant:
+        """Returns the participant with this external_id."""
+        request = messages.LookupParticipantRequest(external_id=external_id)
+        response: messages.LookupParticipantResponse = self._call(self._stub.LookupParticipant, request)
+        return response.participant
+
+    def pages(
+        self, request: messages.ListParticipantsRequest, pauses: Sequence[float] = PAUSES
+    ) -> Iterator[messages.ListParticipantsResponse]:
+        """Yields the pages of a list; `request` is changed on the way."""
+        while True:
+            page: messages.ListParticipantsResponse = self._call(self._stub.ListParticipants, request, pauses)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def _call(self, method: Callable[..., Any], request: Any, pauses: Sequence[float] = ()) -> Any:
+        """Calls, and calls again after each pause while the service may be able to answer later."""
+        for pause in (*pauses, None):
+            try:
+                return method(request, metadata=self._metadata, timeout=CALL_TIMEOUT)
+            except grpc.RpcError as error:
+                if pause is None or error.code().value[0] not in RETRIED:
+                    raise CommandError(f"{error.code().name}: {error.details()}") from None
+                time.sleep(pause)
+        return None
+
+
+@contextmanager
+def running_service(settings: Settings) -> Iterator[Service]:
+    """Yields the service at PARTICIPANTS_GRPC_ADDRESS."""
+    key = api_key(settings)
+    with grpc.insecure_channel(str(settings.grpc_address.reachable()), options=CHANNEL_OPTIONS) as channel:
+        yield Service(ParticipantServiceStub(channel), key)
