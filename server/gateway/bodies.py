@@ -39,21 +39,22 @@ class Body:
     async def decoded(
         self, decode: Callable[[bytes], Message], buffers: Buffers, organization_id: str, deadline: float
     ) -> Message:
-        """Returns the message that the body is. Raises ServiceError; `deadline` is on the event loop's clock.
+        """Returns the message that the body is. Raises ServiceError.
 
+        `deadline` is the caller's own, on the event loop's clock, and infinite for one that has set none.
         A body that is still on its way holds room in `buffers`, so that all that is on its way is bounded.
         """
         if "complete" in self.state:
             return decode(await _read(self.receive))
-        latest = min(deadline, asyncio.get_running_loop().time() + BODY_TIMEOUT)
+        latest = asyncio.get_running_loop().time() + BODY_TIMEOUT
         room = Room(buffers)
-        await room.acquire(organization_id, self.size, latest)
+        await room.acquire(organization_id, self.size, min(deadline, latest))
         try:
-            async with asyncio.timeout_at(latest):
+            async with asyncio.timeout_at(min(deadline, latest)):
                 body = await _read(self.receive)
             return decode(body)
         except TimeoutError:
-            if latest == deadline:
+            if deadline < latest:
                 raise DeadlineExceeded from None
             raise HttpError(
                 408, "request_timeout", "the body did not arrive in time", {"connection": "close"}

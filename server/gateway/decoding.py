@@ -10,14 +10,17 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from server.errors import FieldViolation, InvalidArgument
+from server.api.counts import count_limit
+from server.gateway.json_text import parsed
+from server.gateway.scalars import Mismatch, Reader, read_text, value_reader
+from server.gateway.violations import Violations, shown
 
 # Sets one field of a message from a JSON value; `path` is where the value stands.
-Setter = Callable[[Message, Any, str, list[FieldViolation]], None]
+Setter = Callable[[Message, Any, str, Violations], None]
 
 
 class MessageDecoder:
@@ -25,223 +28,232 @@ class MessageDecoder:
 
     def __init__(self, descriptor: Descriptor) -> None:
         self._class: type[Message] = GetMessageClass(descriptor)
-        self._setters: dict[str, Setter] = {field.json_name: _setter(field) for field in descriptor.fields}
+        # Filled when the first message comes: a type may hold itself.
+        self._setters: dict[str, Setter] = {}
+        self._descriptor = descriptor
 
-    def decode(self, body: bytes) -> Message:
-        """Returns the message, or raises InvalidArgument."""
-        value = _parsed(body)
-        if not isinstance(value, dict):
-            raise _not_json("the body must be a JSON object")
-        return self.from_fields(value)
+    def decode(self, body: bytes, bound: Mapping[str, Any] | None = None) -> Message:
+        """Returns the message, or raises InvalidArgument. `bound` are fields that stand elsewhere in the request."""
+        fields = parsed(body)
+        if not bound:
+            return self.from_fields(fields)
+        violations = Violations()
+        for name in bound.keys() & fields.keys():
+            violations.add(name, "DUPLICATE_FIELD", "stands in the path, and so not in the body")
+        message = self.message({**fields, **bound}, "", violations)
+        violations.raise_if_any()
+        return message
 
     def from_fields(self, fields: Mapping[str, Any]) -> Message:
         """Returns the message that has these fields, by name and with values as JSON has them, or raises
         InvalidArgument."""
-        violations: list[FieldViolation] = []
+        violations = Violations()
         message = self.message(fields, "", violations)
-        if violations:
-            raise InvalidArgument(tuple(violations))
+        violations.raise_if_any()
         return message
 
-    def message(self, value: Mapping[str, Any], prefix: str, violations: list[FieldViolation]) -> Message:
+    def message(self, value: Mapping[str, Any], prefix: str, violations: Violations) -> Message:
         """Returns the message of a JSON object that stands at `prefix`; what is wrong is added to `violations`."""
         message = self._class()
-        setters = self._setters
+        setters = self._setters or self._fill()
         for name, item in value.items():
             setter = setters.get(name)
             if setter is None:
-                violations.append(FieldViolation(prefix + _shown(name), "UNKNOWN_FIELD", "there is no such field"))
+                violations.add(prefix + shown(name), "UNKNOWN_FIELD", "there is no such field")
             elif item is not None:
                 setter(message, item, prefix + name, violations)
         return message
 
-
-class _Duplicate(Exception):
-    """A JSON object names a key twice."""
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
-    except _Duplicate as duplicate:
-        name = _shown(str(duplicate))
-        raise InvalidArgument(
-            (FieldViolation(name, "DUPLICATE_FIELD", "the key stands twice in one object"),)
-        ) from None
-    except RecursionError:
-        raise _not_json("the body is nested too deeply") from None
-    except UnicodeDecodeError as error:
-        raise _not_json(f"the body is not UTF-8: byte {error.start + 1} is not a character's") from None
-    except json.JSONDecodeError as error:
-        raise _not_json(
-            f"the body is not JSON: {_problem(error)} at line {error.lineno}, column {error.colno}"
-        ) from None
-    except ValueError:
-        # NaN, an infinity, or more digits than Python converts.
-        raise _not_json(
-            "the body is not JSON: it has a number that JSON does not have, or one of far too many digits"
-        ) from None
+    def _fill(self) -> dict[str, Setter]:
+        self._setters = {field.json_name: _setter(field) for field in self._descriptor.fields}
+        return self._setters
 
 
-def _problem(error: json.JSONDecodeError) -> str:
-    rest = error.doc[error.pos :].lstrip()
-    before = error.doc[: error.pos].rstrip()
-    if before.endswith(",") and rest[:1] in {"}", "]"}:
-        return "a trailing comma"
-    if not rest:
-        return "it ends too early"
-    return error.msg[:1].lower() + error.msg[1:]
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise _Duplicate(name)
-            seen.add(name)
-    return value
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
-
-
-def _not_json(message: str) -> InvalidArgument:
-    return InvalidArgument((), message, reason="MALFORMED_JSON")
+def _own_message(field: FieldDescriptor) -> Descriptor | None:
+    """Returns the type of a field's messages where their JSON is an object of their fields."""
+    kind = field.message_type
+    return None if kind is None or kind.full_name.startswith("google.protobuf.") else kind
 
 
 def _setter(field: FieldDescriptor) -> Setter:
-    name = field.name
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return _map_setter(name, field.message_type)
+        return _counted(field, dict, "an object", _map_setter(field.name, field.message_type))
     if field.is_repeated:
-        return _repeated_setter(field)
-    if field.type == FieldDescriptor.TYPE_STRING:
+        return _counted(field, list, "an array", _repeated_setter(field))
+    if field.containing_oneof is not None and not _is_optional(field):
+        return _oneof_setter(field)
+    return _singular_setter(field)
 
-        def set_string(message: Message, value: Any, path: str, violations: list[FieldViolation]) -> None:
-            if _is_text(value, path, violations):
-                setattr(message, name, value)
 
-        return set_string
-    if field.enum_type is not None:
-        numbers = _EnumNumbers(field.enum_type)
+def _singular_setter(field: FieldDescriptor) -> Setter:
+    name = field.name
+    kind = _own_message(field)
+    if kind is not None:
+        decoder = MessageDecoder(kind)
 
-        def set_enum(message: Message, value: Any, path: str, violations: list[FieldViolation]) -> None:
-            number = numbers.get(value, path, violations)
-            if number is not None:
-                setattr(message, name, number)
+        def set_message(message: Message, value: Any, path: str, violations: Violations) -> None:
+            if isinstance(value, dict):
+                getattr(message, name).CopyFrom(decoder.message(value, f"{path}.", violations))
+            else:
+                violations.add(path, "WRONG_TYPE", "must be an object")
 
-        return set_enum
+        return set_message
+    read = value_reader(field)
+    is_message = field.message_type is not None
 
-    def refuse(message: Message, value: Any, path: str, violations: list[FieldViolation]) -> None:  # noqa: ARG001
-        violations.append(FieldViolation(path, "UNSUPPORTED_FIELD", "cannot be given over HTTP yet"))
+    def set_value(message: Message, value: Any, path: str, violations: Violations) -> None:
+        try:
+            if is_message:
+                getattr(message, name).CopyFrom(read(value))
+            else:
+                setattr(message, name, read(value))
+        except Mismatch as mismatch:
+            violations.add(path, mismatch.reason, mismatch.message)
 
-    return refuse
+    return set_value
+
+
+def _is_optional(field: FieldDescriptor) -> bool:
+    # Of `optional` protoc makes a oneof with this name and one member.
+    return field.containing_oneof is not None and field.containing_oneof.name == f"_{field.name}"
+
+
+def _oneof_setter(field: FieldDescriptor) -> Setter:
+    assert field.containing_oneof is not None
+    oneof = field.containing_oneof.name
+    set_value = _singular_setter(field)
+
+    def set_member(message: Message, value: Any, path: str, violations: Violations) -> None:
+        other = message.WhichOneof(oneof)
+        if other is not None:
+            violations.add(path, "DUPLICATE_FIELD", f"cannot be given beside {other}")
+        else:
+            set_value(message, value, path, violations)
+
+    return set_member
+
+
+def _counted(
+    field: FieldDescriptor, kind: type[dict[str, Any] | list[Any]], expected: str, set_items: Setter
+) -> Setter:
+    """Returns a setter that counts the items before it looks at them."""
+    limit = count_limit(field)
+    max_items = limit.max_items if limit else None
+
+    def set_counted(message: Message, value: Any, path: str, violations: Violations) -> None:
+        if not isinstance(value, kind):
+            violations.add(path, "WRONG_TYPE", f"must be {expected}")
+        elif max_items is not None and limit is not None and len(value) > max_items:
+            violations.add_violation(limit.violation(path))
+        else:
+            set_items(message, value, path, violations)
+
+    return set_counted
 
 
 def _map_setter(name: str, entry: Descriptor) -> Setter:
-    if any(part.type != FieldDescriptor.TYPE_STRING for part in entry.fields):
-        raise NotImplementedError(f"{entry.full_name} is no map of strings")
+    key_field, value_field = entry.fields_by_name["key"], entry.fields_by_name["value"]
+    read_key = _key_reader(key_field)
+    is_text = _is_text(key_field) and _is_text(value_field)
+    set_value = _map_value_setter(value_field)
 
-    def set_map(message: Message, value: Any, path: str, violations: list[FieldViolation]) -> None:
-        if not isinstance(value, dict):
-            violations.append(_wrong_type(path, "an object"))
-            return
-        if _all_text(value) and _all_text(value.values()):
-            getattr(message, name).update(value)
+    def set_map(message: Message, value: Any, path: str, violations: Violations) -> None:
+        items = getattr(message, name)
+        if is_text and _all_text(value) and _all_text(value.values()):
+            items.update(value)
             return
         for key, item in value.items():
             where = f"{path}[{json.dumps(key, ensure_ascii=not _is_unicode(key))}]"
-            _is_text(key, where, violations) and _is_text(item, where, violations)
+            try:
+                set_value(items, read_key(key), item, where, violations)
+            except Mismatch as mismatch:
+                violations.add(where, mismatch.reason, mismatch.message)
 
     return set_map
 
 
-def _repeated_setter(field: FieldDescriptor) -> Setter:
-    if field.type == FieldDescriptor.TYPE_STRING:
-        return _strings_setter(field.name)
-    if field.message_type is not None:
-        return _messages_setter(field.name, field.message_type)
-    raise NotImplementedError(f"{field.full_name} is of a type that requests have not had so far")
+def _key_reader(field: FieldDescriptor) -> Reader:
+    read = value_reader(field)
+    if field.type != FieldDescriptor.TYPE_BOOL:
+        return read
+
+    def read_bool(key: str) -> bool:
+        if key not in {"true", "false"}:
+            raise Mismatch("must be true or false")
+        return key == "true"
+
+    return read_bool
 
 
-def _strings_setter(name: str) -> Setter:
-    def set_strings(message: Message, value: Any, path: str, violations: list[FieldViolation]) -> None:
-        if not isinstance(value, list):
-            violations.append(_wrong_type(path, "an array"))
-        elif _all_text(value):
-            getattr(message, name).extend(value)
+def _map_value_setter(field: FieldDescriptor) -> Callable[[Any, Any, Any, str, Violations], None]:
+    kind = _own_message(field)
+    if kind is not None:
+        decoder = MessageDecoder(kind)
+
+        def set_message(items: Any, key: Any, value: Any, path: str, violations: Violations) -> None:
+            if not isinstance(value, dict):
+                raise Mismatch("must be an object")
+            items[key].CopyFrom(decoder.message(value, f"{path}.", violations))
+
+        return set_message
+    read = value_reader(field)
+
+    def set_value(items: Any, key: Any, value: Any, _path: str, _violations: Violations) -> None:
+        if field.message_type is not None:
+            items[key].CopyFrom(read(value))
         else:
-            for index, item in enumerate(value):
-                _is_text(item, f"{path}[{index}]", violations)
+            items[key] = read(value)
 
-    return set_strings
+    return set_value
+
+
+def _repeated_setter(field: FieldDescriptor) -> Setter:
+    name = field.name
+    kind = _own_message(field)
+    if kind is not None:
+        return _messages_setter(name, kind)
+    read = value_reader(field)
+    is_text = _is_text(field)
+
+    def set_values(message: Message, value: Any, path: str, violations: Violations) -> None:
+        items = getattr(message, name)
+        if is_text and _all_text(value):
+            items.extend(value)
+            return
+        for index, item in enumerate(value):
+            try:
+                items.append(read(item))
+            except Mismatch as mismatch:
+                violations.add(f"{path}[{index}]", mismatch.reason, mismatch.message)
+
+    return set_values
 
 
 def _messages_setter(name: str, descriptor: Descriptor) -> Setter:
     decoder = MessageDecoder(descriptor)
 
-    def set_messages(message: Message, value: Any, path: str, violations: list[FieldViolation]) -> None:
-        if not isinstance(value, list):
-            violations.append(_wrong_type(path, "an array"))
-            return
+    def set_messages(message: Message, value: Any, path: str, violations: Violations) -> None:
         items = getattr(message, name)
         for index, item in enumerate(value):
             if isinstance(item, dict):
                 items.append(decoder.message(item, f"{path}[{index}].", violations))
             else:
-                violations.append(_wrong_type(f"{path}[{index}]", "an object"))
+                violations.add(f"{path}[{index}]", "WRONG_TYPE", "must be an object")
 
     return set_messages
 
 
-class _EnumNumbers:
-    """Reads an enum's JSON forms: the name of a value, or its number, known or not."""
-
-    def __init__(self, enum: EnumDescriptor) -> None:
-        self._numbers = {value.name: value.number for value in enum.values}
-
-    def get(self, value: Any, path: str, violations: list[FieldViolation]) -> int | None:
-        if isinstance(value, str) and value in self._numbers:
-            return self._numbers[value]
-        if isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**31:
-            return value
-        names = ", ".join(name for name, number in self._numbers.items() if number)
-        violations.append(_wrong_type(path, f"one of {names}"))
-        return None
+def _is_text(field: FieldDescriptor) -> bool:
+    return field.type == FieldDescriptor.TYPE_STRING
 
 
 def _all_text(values: Iterable[Any]) -> bool:
     return all(isinstance(value, str) and _is_unicode(value) for value in values)
 
 
-def _is_text(value: Any, path: str, violations: list[FieldViolation]) -> bool:
-    if not isinstance(value, str):
-        violations.append(_wrong_type(path, "a string"))
-        return False
-    if not _is_unicode(value):
-        violations.append(FieldViolation(path, "INVALID_UNICODE", "holds a lone surrogate, which is no character"))
-        return False
-    return True
-
-
 def _is_unicode(value: str) -> bool:
-    # Nearly all strings are ASCII, which a string knows of itself.
-    if value.isascii():
-        return True
     try:
-        value.encode()
-    except UnicodeEncodeError:
+        read_text(value)
+    except Mismatch:
         return False
     return True
-
-
-def _wrong_type(path: str, expected: str) -> FieldViolation:
-    return FieldViolation(path, "WRONG_TYPE", f"must be {expected}")
-
-
-def _shown(name: str) -> str:
-    """Returns a caller's key so that it can be shown: whole characters, and not too many."""
-    return name[:100].encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Messages to JSON as the contract has it: proto3 JSON with snake_case names, empty fields included.
+"""Messages to JSON: proto3 JSON with snake_case names, empty fields included.
 
 What comes out is what `json_format.MessageToDict` makes with `always_print_fields_with_no_presence` and
 `preserving_proto_field_name` (a property test holds that), at a tenth of the time.
@@ -6,6 +6,9 @@ What comes out is what `json_format.MessageToDict` makes with `always_print_fiel
 
 from __future__ import annotations
 
+import base64
+import math
+import struct
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -19,20 +22,26 @@ from google.protobuf.message_factory import GetMessageClass
 
 Encoder = Callable[[Any], Any]
 
+# JavaScript's numbers do not hold all of these.
+_AS_TEXT = {FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class MessageEncoder:
-    """Encodes messages of one type."""
+    """Encodes messages of one type. `with_empty` False leaves out what is empty."""
 
-    def __init__(self, descriptor: Descriptor) -> None:
-        self._fields = [(field.name, _field_encoder(field), field.has_presence) for field in descriptor.fields]
+    def __init__(self, descriptor: Descriptor, *, with_empty: bool = True) -> None:
+        self._fields = [
+            (field.name, _field_encoder(field, with_empty=with_empty), field.has_presence)
+            for field in descriptor.fields
+        ]
+        self.value = self._value if with_empty else self._value_without_empty
 
     def encode(self, message: Message) -> bytes:
         """Returns the message as JSON."""
         return orjson.dumps(self.value(message))
 
-    def value(self, message: Message) -> dict[str, Any]:
+    def _value(self, message: Message) -> dict[str, Any]:
         """Returns the message as what JSON is made from, in the order of the fields."""
         return {
             name: encoder(getattr(message, name))
@@ -40,38 +49,63 @@ class MessageEncoder:
             if not may_be_absent or message.HasField(name)
         }
 
+    def _value_without_empty(self, message: Message) -> dict[str, Any]:
+        present = {field.name for field, _ in message.ListFields()}
+        return {name: encoder(getattr(message, name)) for name, encoder, _ in self._fields if name in present}
 
-def _field_encoder(field: FieldDescriptor) -> Encoder:
+
+def _field_encoder(field: FieldDescriptor, *, with_empty: bool) -> Encoder:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        item = _value_encoder(field.message_type.fields_by_name["value"])
-        return dict if item is _same else lambda values: {key: item(values[key]) for key in values}
-    item = _value_encoder(field)
+        key = _key_encoder(field.message_type.fields_by_name["key"])
+        item = _value_encoder(field.message_type.fields_by_name["value"], with_empty=with_empty)
+        if key is _same and item is _same:
+            return dict
+        return lambda values: {key(name): item(values[name]) for name in values}
+    item = _value_encoder(field, with_empty=with_empty)
     if field.is_repeated:
         return list if item is _same else lambda values: [item(value) for value in values]
     return item
 
 
-def _value_encoder(field: FieldDescriptor) -> Encoder:
-    if field.type in {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_INT32}:
-        return _same
+def _key_encoder(field: FieldDescriptor) -> Encoder:
+    match field.type:
+        case FieldDescriptor.TYPE_STRING:
+            return _same
+        case FieldDescriptor.TYPE_BOOL:
+            return lambda key: "true" if key else "false"
+        case _:
+            return str
+
+
+def _value_encoder(field: FieldDescriptor, *, with_empty: bool) -> Encoder:
     if field.enum_type is not None:
         names = {value.number: value.name for value in field.enum_type.values}
         return lambda number: names.get(number, number)
     if field.message_type is not None:
-        return _message_encoder(field.message_type)
-    raise NotImplementedError(f"{field.full_name} is of a type that responses have not had so far")
+        return _message_encoder(field.message_type, with_empty=with_empty)
+    if field.cpp_type in _AS_TEXT:
+        return str
+    return _ENCODERS.get(field.type, _same)
 
 
-def _message_encoder(descriptor: Descriptor) -> Encoder:
+def _message_encoder(descriptor: Descriptor, *, with_empty: bool) -> Encoder:
     if descriptor.full_name == "google.protobuf.Timestamp":
         return _timestamp
     if descriptor.full_name == "google.protobuf.Any":
         return _any
     if descriptor.full_name.startswith("google.protobuf."):
         return lambda message: json_format.MessageToDict(
-            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=with_empty
         )
-    return MessageEncoder(descriptor).value
+    # Made when the first message comes: a type may hold itself.
+    made: list[MessageEncoder] = []
+
+    def encode(message: Message) -> dict[str, Any]:
+        if not made:
+            made.append(MessageEncoder(descriptor, with_empty=with_empty))
+        return made[0].value(message)
+
+    return encode
 
 
 def _any(packed: Any) -> dict[str, Any]:
@@ -84,7 +118,38 @@ def _any(packed: Any) -> dict[str, Any]:
 
 @cache
 def _any_encoder(kind: Descriptor) -> Encoder:
-    return _message_encoder(kind)
+    return _message_encoder(kind, with_empty=True)
+
+
+def _number(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _single_precision(value: float) -> float | str:
+    """Returns the shortest number that is this one in single precision."""
+    exact = struct.pack("f", value)
+    shorter = (float(f"{value:.{digits}g}") for digits in range(6, 9))
+    return _number(next((number for number in shorter if _packed(number) == exact), value))
+
+
+def _packed(number: float) -> bytes:
+    try:
+        return struct.pack("f", number)
+    except OverflowError:
+        return b""
+
+
+def _bytes(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+_ENCODERS: dict[int, Encoder] = {
+    FieldDescriptor.TYPE_BYTES: _bytes,
+    FieldDescriptor.TYPE_DOUBLE: _number,
+    FieldDescriptor.TYPE_FLOAT: _single_precision,
+}
 
 
 def _same(value: Any) -> Any:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, ServiceDescriptor
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from participants.v1.participant_service_pb2 import CreateParticipantResponse
 
 from server.api.buffers import Buffers
 from server.api.call import Interceptor, Method
-from server.errors import FieldViolation, InvalidArgument
 from server.gateway.answers import Answer
 from server.gateway.bodies import Body, Receive
 from server.gateway.deadlines import time_left
 from server.gateway.decoding import MessageDecoder
 from server.gateway.encoding import MessageEncoder
+from server.gateway.parameters import Parameters
 from server.gateway.routes import Route, Routes
 
 
@@ -66,18 +69,29 @@ class Endpoint:
         self._buffers = buffers
         self._location = location
         self._decoder = MessageDecoder(route.request)
+        self._parameters = Parameters(route.request, route.bound_fields)
         self._encoder = MessageEncoder(_content(route))
+        # Of what a caller has not asked for, nothing is said: not that it is empty.
+        self._basic_encoder = MessageEncoder(_content(route), with_empty=False)
+        self._basic_view = _basic_view(route.request)
 
     async def answer(self, request: Request) -> Answer:
         """Runs the RPC. Raises ServiceError."""
+        is_basic = False
+        waits = time_left(request.headers)
         body = Body.announced(request.headers, request.receive, request.state) if self._route.body else None
 
         async def receive(organization_id: str, deadline: float) -> Message:
+            nonlocal is_basic
             request.state["known"] = True
-            _refuse_query(request.query)
+            fields = {**self._parameters.read(request.query), **request.variables}
             if body is None:
-                return self._decoder.from_fields(request.variables)
-            return await body.decoded(self._decoder.decode, self._buffers, organization_id, deadline)
+                return self._decoder.from_fields(fields)
+            decode = functools.partial(self._decoder.decode, bound=fields)
+            own_deadline = math.inf if waits is None else deadline
+            message = await body.decoded(decode, self._buffers, organization_id, own_deadline)
+            is_basic = self._basic_view is not None and getattr(message, "view", None) == self._basic_view
+            return message
 
         response = await self._interceptor.run(
             self._route.rpc,
@@ -85,14 +99,16 @@ class Endpoint:
             receive,
             request.headers,
             request_id=request.request_id,
-            time_left=time_left(request.headers),
+            time_left=waits,
             peer=request.peer,
         )
-        return self._answer(response)
+        return self._answer(response, self._basic_encoder if is_basic else self._encoder)
 
-    def _answer(self, response: Message) -> Answer:
+    def _answer(self, response: Message, encoder: MessageEncoder) -> Answer:
+        if isinstance(response, Empty):
+            return Answer(204, b"")
         field = self._route.response_field
-        body = self._encoder.encode(getattr(response, field) if field else response)
+        body = encoder.encode(getattr(response, field) if field else response)
         if isinstance(response, CreateParticipantResponse) and response.result == CreateParticipantResponse.CREATED:
             return Answer(201, body, {"location": self._location.format(id=response.participant.id)})
         return Answer(200, body)
@@ -107,7 +123,9 @@ def _content(route: Route) -> Descriptor:
     return content
 
 
-def _refuse_query(query: bytes) -> None:
-    if query:
-        name = query.decode("latin-1").partition("=")[0][:100]
-        raise InvalidArgument((FieldViolation(name, "UNKNOWN_PARAMETER", "there are no query parameters here"),))
+def _basic_view(request: Descriptor) -> int | None:
+    """Returns the number of the view that answers with little, where a request has one (AIP-157)."""
+    view = request.fields_by_name.get("view")
+    if view is None or view.enum_type is None:
+        return None
+    return view.enum_type.values_by_name["BASIC"].number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -24,6 +24,11 @@ class Route:
     response: Descriptor
     body: bool
     response_field: str | None
+
+    @property
+    def bound_fields(self) -> Collection[str]:
+        """The fields of the request that no query parameter can set."""
+        return [field.name for field in self.request.fields] if self.body else list(self.pattern.groupindex)
 
 
 class Routes:

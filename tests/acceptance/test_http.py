@@ -403,6 +403,7 @@ class TestPaths:
             (f"{PATH}:lookup", "GET"),
             (f"{PATH}/550e8400-e29b-41d4-a716-446655440000", "DELETE, GET, PATCH"),
             (f"{PATH}/550e8400-e29b-41d4-a716-446655440000/status", "PATCH"),
+            (f"{PATH}/a/programs/b", "DELETE, PUT"),
             ("/livez", "GET"),
             ("/readyz", "GET"),
             ("/metrics", "GET"),
@@ -431,6 +432,60 @@ class TestPaths:
     def test_an_id_in_capitals_is_the_same_id(self, client: httpx.Client, external_id: str) -> None:
         created = post_json(client, {"external_id": external_id}).json()
         assert client.get(f"{PATH}/{created['id'].upper()}").json() == created
+
+    def test_an_encoded_slash_divides_nothing(self, client: httpx.Client, external_id: str) -> None:
+        assert fields(client.get(f"{PATH}/a%2Fstatus")) == [("id", "STRING_UUID")]
+        assert fields(client.put(f"{PATH}/a%2Fb/programs/c%2Fd")) == [
+            ("id", "STRING_UUID"),
+            ("program_id", "STRING_UUID"),
+        ]
+        with_slash = f"{external_id}/a?b&c=%d"
+        created = post_json(client, {"external_id": with_slash}).json()
+        assert client.get(f"{PATH}:lookup", params={"external_id": with_slash}).json() == created
+
+    def test_a_field_of_the_path_is_no_field_of_the_body(self, client: httpx.Client, external_id: str) -> None:
+        created = post_json(client, {"external_id": external_id}).json()
+        path = f"{PATH}/{created['id']}"
+        assert fields(client.patch(path, json={"id": created["id"]})) == [("id", "DUPLICATE_FIELD")]
+        assert client.patch(path, json={"first_name": "Jane"}).json()["first_name"] == "Jane"
+
+    def test_an_empty_answer_has_no_content(self, client: httpx.Client, external_id: str) -> None:
+        created = post_json(client, {"external_id": external_id}).json()
+        response = client.delete(f"{PATH}/{created['id']}")
+        assert (response.status_code, response.content) == (204, b"")
+        assert not {"content-type", "content-length", "transfer-encoding"} & set(response.headers)
+        assert client.get(f"{PATH}/{created['id']}").status_code == 404
+
+    @pytest.mark.parametrize(
+        ("query", "violation"),
+        [
+            ("page_size=x", ("page_size", "WRONG_TYPE")),
+            ("page_size=1&page_size=2", ("page_size", "DUPLICATE_PARAMETER")),
+            ("status=GOLD", ("status", "WRONG_TYPE")),
+            ("created_after=today", ("created_after", "WRONG_TYPE")),
+            ("pageSize=1", ("pageSize", "UNKNOWN_PARAMETER")),
+            ("id=1", ("id", "UNKNOWN_PARAMETER")),
+        ],
+    )
+    def test_a_bad_parameter_is_refused_by_name(
+        self, client: httpx.Client, query: str, violation: tuple[str, str]
+    ) -> None:
+        assert fields(client.get(f"{PATH}?{query}")) == [violation]
+
+    def test_parameters_narrow_a_list(self, client: httpx.Client, external_id: str) -> None:
+        created = post_json(client, {"external_id": external_id, "status": "SUSPENDED"}).json()
+        query = {"external_id_prefix": external_id, "status": "SUSPENDED", "created_before": "2999-01-01T00:00:00Z"}
+        assert client.get(PATH, params=query).json() == {"participants": [created], "next_page_token": ""}
+        assert client.get(PATH, params={**query, "status": "CLOSED"}).json()["participants"] == []
+
+    def test_a_basic_answer_says_nothing_of_what_was_not_asked_for(
+        self, client: httpx.Client, external_id: str
+    ) -> None:
+        body = {"requests": [{"external_id": external_id, "first_name": "Jane"}, {}], "view": "BASIC"}
+        [created, refused] = client.post(f"{PATH}:batchCreate", json=body).json()["results"]
+        assert set(created) == {"participant", "result"}
+        assert set(created["participant"]) == {"id", "external_id", "etag"}
+        assert refused["status"]["code"] == 3
 
     @pytest.mark.parametrize("query", ["external_id=x", "alt=json", "x"])
     def test_a_query_string_is_refused_by_name(self, client: httpx.Client, external_id: str, query: str) -> None:

@@ -143,7 +143,9 @@ def test_no_page_holds_more_than_200(caller: Client, deployment: Deployment) -> 
 def test_a_page_of_large_participants_is_short_and_the_list_whole(caller: Client, deployment: Deployment) -> None:
     crowded = new_tenant(deployment.conninfo, f"large-{uuid4()}")
     attributes = {str(n): "x" * 4096 for n in range(15)}
-    caller.create_batch([{"external_id": f"{n:03}", "attributes": attributes} for n in range(40)], key=crowded.key)
+    for first in range(0, 40, 10):
+        requests = [{"external_id": f"{n:03}", "attributes": attributes} for n in range(first, first + 10)]
+        caller.create_batch(requests, key=crowded.key)
     found = list(pages(caller, crowded.key, {"order_by": "external_id"}))
     assert len(found) > 1
     assert [p["external_id"] for page in found for p in page] == [f"{n:03}" for n in range(40)]

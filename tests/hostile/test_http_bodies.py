@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.conftest import Deployment
-from tests.support.raw import MEBIBYTE, most_resident_bytes
+from tests.support.raw import MEBIBYTE, most_resident_bytes, processor_seconds
 
 PATH = "/v1/participants"
 ROOM = MEBIBYTE - 1000
@@ -49,9 +48,9 @@ def test_a_mebibyte_of_nonsense_is_refused_at_once(deployment: Deployment, path:
     content = json.dumps(body, separators=(",", ":")).encode()
     assert len(content) <= MEBIBYTE
     headers = {"x-api-key": deployment.tenant.key, "content-type": "application/json"}
-    started = time.monotonic()
+    before = processor_seconds(deployment.service)
     response = httpx.post(f"{deployment.service.http_url}{path}", content=content, headers=headers, timeout=30)
-    took = time.monotonic() - started
+    took = processor_seconds(deployment.service) - before
     violations = (
         [field for result in response.json()["results"] for field in result["status"]["details"]]
         if response.status_code == 200
@@ -61,6 +60,6 @@ def test_a_mebibyte_of_nonsense_is_refused_at_once(deployment: Deployment, path:
     if response.status_code != 200:
         assert len(violations) <= 101
         assert (len(violations) == 101) == (violations[-1]["reason"] == "MORE_VIOLATIONS")
-    # An idle machine takes a tenth of this, and took 15 s.
+    # It takes half of this at the most, and took 15 s.
     assert took < 5
     assert most_resident_bytes(deployment.service) < 512 * MEBIBYTE

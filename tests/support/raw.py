@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from pathlib import Path
@@ -41,6 +42,12 @@ def resident_bytes(service: Service) -> int:
 def most_resident_bytes(service: Service) -> int:
     """Returns the most memory that the process has had."""
     return _status(service, "VmHWM")
+
+
+def processor_seconds(service: Service) -> float:
+    """Returns the processor time that the process has taken, which depends on nobody else's."""
+    user, system = Path(f"/proc/{service.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _status(service: Service, name: str) -> int:

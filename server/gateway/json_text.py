@@ -1,0 +1,73 @@
+"""Bodies to JSON values, strict about what is repeated, and clear about where something is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from server.errors import FieldViolation, InvalidArgument
+from server.gateway.violations import shown
+
+
+class _Duplicate(Exception):
+    """A JSON object names a key twice."""
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """Returns the JSON object that a body is. Raises InvalidArgument, which says where it is none."""
+    value = _value(body)
+    if not isinstance(value, dict):
+        raise _not_json("the body must be a JSON object")
+    return value
+
+
+def _value(body: bytes) -> Any:
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
+    except _Duplicate as duplicate:
+        name = shown(str(duplicate))
+        raise InvalidArgument(
+            (FieldViolation(name, "DUPLICATE_FIELD", "the key stands twice in one object"),)
+        ) from None
+    except RecursionError:
+        raise _not_json("the body is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise _not_json(f"the body is not UTF-8: byte {error.start + 1} is not a character's") from None
+    except json.JSONDecodeError as error:
+        raise _not_json(
+            f"the body is not JSON: {_problem(error)} at line {error.lineno}, column {error.colno}"
+        ) from None
+    except ValueError:
+        # NaN, an infinity, or more digits than Python converts.
+        raise _not_json(
+            "the body is not JSON: it has a number that JSON does not have, or one of far too many digits"
+        ) from None
+
+
+def _problem(error: json.JSONDecodeError) -> str:
+    rest = error.doc[error.pos :].lstrip()
+    before = error.doc[: error.pos].rstrip()
+    if before.endswith(",") and rest[:1] in {"}", "]"}:
+        return "a trailing comma"
+    if not rest:
+        return "it ends too early"
+    return error.msg[:1].lower() + error.msg[1:]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise _Duplicate(name)
+            seen.add(name)
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _not_json(message: str) -> InvalidArgument:
+    return InvalidArgument((), message, reason="MALFORMED_JSON")
