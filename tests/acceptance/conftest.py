@@ -10,7 +10,6 @@ import psycopg
 import pytest
 
 from tests.conftest import Deployment
-from tests.support.clients import Client
 
 
 @pytest.fixture
@@ -24,11 +23,3 @@ def connection(deployment: Deployment) -> Iterator[psycopg.Connection[Any]]:
 def external_id() -> str:
     """A key that no participant has."""
     return f"user-{uuid4()}"
-
-
-@pytest.fixture
-def caller(client: Client) -> Client:
-    """Each way into the shared service that leads to all calls."""
-    if client.list({"page_size": 1}).code != "OK":
-        pytest.skip("the gateway takes no query parameters yet")
-    return client

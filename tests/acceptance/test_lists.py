@@ -95,58 +95,58 @@ FILTERS: dict[str, tuple[dict[str, Any], Passes]] = {
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_list_has_what_passes_its_filters_in_order(
-    caller: Client, key: str, listed: list[Participant], name: str, order: str
+    client: Client, key: str, listed: list[Participant], name: str, order: str
 ) -> None:
     request, passes = FILTERS[name]
     expected = in_order([participant for participant in listed if passes(participant)], order)
-    assert everything(caller, key, {**request, "order_by": order, "page_size": 7}) == expected
+    assert everything(client, key, {**request, "order_by": order, "page_size": 7}) == expected
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_list_of_a_program_has_its_active_enrollments(
-    caller: Client, key: str, tenant: Tenant, listed: list[Participant], order: str
+    client: Client, key: str, tenant: Tenant, listed: list[Participant], order: str
 ) -> None:
     enrolled = [participant for participant in listed if participant["program_ids"]]
     request = {"program_id": tenant.program_id, "order_by": order, "page_size": 10}
-    assert everything(caller, key, request) == in_order(enrolled, order)
+    assert everything(client, key, request) == in_order(enrolled, order)
     both = {**request, "tag": "beta", "status": "ACTIVE", "email": "0@example.com"}
     expected = [
         p for p in enrolled if "beta" in p["tags"] and p["status"] == "ACTIVE" and p["email"] == "0@example.com"
     ]
-    assert everything(caller, key, both) == in_order(expected, order)
-    assert everything(caller, key, {"program_id": str(uuid4())}) == []
+    assert everything(client, key, both) == in_order(expected, order)
+    assert everything(client, key, {"program_id": str(uuid4())}) == []
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_list_has_what_was_created_between_two_times_exclusively(
-    caller: Client, key: str, listed: list[Participant], order: str
+    client: Client, key: str, listed: list[Participant], order: str
 ) -> None:
     oldest, newest = listed[20]["created_at"], listed[60]["created_at"]
     request = {"created_after": oldest, "created_before": newest, "order_by": order, "page_size": 9}
-    assert everything(caller, key, request) == in_order(listed[21:60], order)
-    assert everything(caller, key, {"created_after": newest, "created_before": oldest, "order_by": order}) == []
+    assert everything(client, key, request) == in_order(listed[21:60], order)
+    assert everything(client, key, {"created_after": newest, "created_before": oldest, "order_by": order}) == []
 
 
-def test_a_page_holds_50_and_no_more_than_200(caller: Client, key: str, listed: list[Participant]) -> None:
-    assert [len(page) for page in pages(caller, key, {})] == [50, 50, 8]
-    assert len(caller.list({"page_size": 1_000_000}, key=key).participants) == len(listed)
-    assert [len(page) for page in pages(caller, key, {"page_size": 54})] == [54, 54]
-    assert caller.list({"page_size": -1}, key=key).fields == ["page_size"]
+def test_a_page_holds_50_and_no_more_than_200(client: Client, key: str, listed: list[Participant]) -> None:
+    assert [len(page) for page in pages(client, key, {})] == [50, 50, 8]
+    assert len(client.list({"page_size": 1_000_000}, key=key).participants) == len(listed)
+    assert [len(page) for page in pages(client, key, {"page_size": 54})] == [54, 54]
+    assert client.list({"page_size": -1}, key=key).fields == ["page_size"]
 
 
-def test_no_page_holds_more_than_200(caller: Client, deployment: Deployment) -> None:
+def test_no_page_holds_more_than_200(client: Client, deployment: Deployment) -> None:
     crowded = new_tenant(deployment.conninfo, f"crowded-{uuid4()}")
-    caller.create_batch([{"external_id": str(n)} for n in range(201)], key=crowded.key)
-    assert [len(page) for page in pages(caller, crowded.key, {"page_size": 201})] == [200, 1]
+    client.create_batch([{"external_id": str(n)} for n in range(201)], key=crowded.key)
+    assert [len(page) for page in pages(client, crowded.key, {"page_size": 201})] == [200, 1]
 
 
-def test_a_page_of_large_participants_is_short_and_the_list_whole(caller: Client, deployment: Deployment) -> None:
+def test_a_page_of_large_participants_is_short_and_the_list_whole(client: Client, deployment: Deployment) -> None:
     crowded = new_tenant(deployment.conninfo, f"large-{uuid4()}")
     attributes = {str(n): "x" * 4096 for n in range(15)}
     for first in range(0, 40, 10):
         requests = [{"external_id": f"{n:03}", "attributes": attributes} for n in range(first, first + 10)]
-        caller.create_batch(requests, key=crowded.key)
-    found = list(pages(caller, crowded.key, {"order_by": "external_id"}))
+        client.create_batch(requests, key=crowded.key)
+    found = list(pages(client, crowded.key, {"order_by": "external_id"}))
     assert len(found) > 1
     assert [p["external_id"] for page in found for p in page] == [f"{n:03}" for n in range(40)]
 
@@ -164,20 +164,20 @@ def test_a_page_of_large_participants_is_short_and_the_list_whole(caller: Client
     ids=str,
 )
 def test_a_token_is_for_the_filters_and_the_order_it_was_made_for(
-    caller: Client, key: str, listed: list[Participant], other: dict[str, Any]
+    client: Client, key: str, listed: list[Participant], other: dict[str, Any]
 ) -> None:
-    token = caller.list({"page_size": 2}, key=key).next_page_token
+    token = client.list({"page_size": 2}, key=key).next_page_token
     assert (
-        caller.list({"page_size": 3, "order_by": "created_at", "page_token": token}, key=key).participants
+        client.list({"page_size": 3, "order_by": "created_at", "page_token": token}, key=key).participants
         == listed[2:5]
     )
-    reply = caller.list({**other, "page_token": token}, key=key)
+    reply = client.list({**other, "page_token": token}, key=key)
     assert (reply.code, reply.fields) == ("INVALID_ARGUMENT", ["page_token"])
 
 
 @pytest.mark.parametrize("token", ["x", "é", "bnVsbA", "W10", "W251bGwsMSwyLDNd", "a" * 5000])
-def test_a_token_that_is_none_is_refused(caller: Client, key: str, token: str) -> None:
-    reply = caller.list({"page_token": token}, key=key)
+def test_a_token_that_is_none_is_refused(client: Client, key: str, token: str) -> None:
+    reply = client.list({"page_token": token}, key=key)
     assert (reply.code, reply.fields) == ("INVALID_ARGUMENT", ["page_token"])
 
 
@@ -192,41 +192,41 @@ def test_a_token_that_is_none_is_refused(caller: Client, key: str, token: str) -
     ],
 )
 def test_a_filter_or_order_that_is_none_is_refused(
-    caller: Client, key: str, request_: dict[str, Any], field: str
+    client: Client, key: str, request_: dict[str, Any], field: str
 ) -> None:
-    reply = caller.list(request_, key=key)
+    reply = client.list(request_, key=key)
     assert (reply.code, reply.fields) == ("INVALID_ARGUMENT", [field])
 
 
-def test_a_list_shows_what_was_acknowledged(caller: Client, deployment: Deployment) -> None:
+def test_a_list_shows_what_was_acknowledged(client: Client, deployment: Deployment) -> None:
     tenant = new_tenant(deployment.conninfo, f"fresh-{uuid4()}")
 
     def found(request: dict[str, Any]) -> list[str]:
-        return [participant["external_id"] for participant in caller.list(request, key=tenant.key).participants]
+        return [participant["external_id"] for participant in client.list(request, key=tenant.key).participants]
 
-    participant_id = caller.create({"external_id": "a", "tags": ["x"]}, key=tenant.key).participant["id"]
+    participant_id = client.create({"external_id": "a", "tags": ["x"]}, key=tenant.key).participant["id"]
     assert found({}) == found({"tag": "x"}) == ["a"]
-    caller.update(participant_id, {"external_id": "b", "tags": ["y"], "email": "b@example.com"}, key=tenant.key)
-    caller.enroll(participant_id, tenant.program_id, key=tenant.key)
+    client.update(participant_id, {"external_id": "b", "tags": ["y"], "email": "b@example.com"}, key=tenant.key)
+    client.enroll(participant_id, tenant.program_id, key=tenant.key)
     for request in ({"tag": "y"}, {"email": "b@example.com"}, {"program_id": tenant.program_id}):
         for order in ORDERS:
             assert found({**request, "order_by": order}) == ["b"]
     assert found({"tag": "x"}) == []
-    caller.create({"external_id": "b", "tags": ["z"]}, key=tenant.key)
-    caller.unenroll(participant_id, tenant.program_id, key=tenant.key)
+    client.create({"external_id": "b", "tags": ["z"]}, key=tenant.key)
+    client.unenroll(participant_id, tenant.program_id, key=tenant.key)
     assert found({"tag": "y"}) == found({"program_id": tenant.program_id}) == []
     assert found({"tag": "z", "order_by": "external_id"}) == ["b"]
-    caller.delete(participant_id, key=tenant.key)
+    client.delete(participant_id, key=tenant.key)
     assert found({}) == found({"tag": "z"}) == []
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_what_was_there_all_along_is_listed_once_while_others_come_and_go(
-    caller: Client, deployment: Deployment, order: str
+    client: Client, deployment: Deployment, order: str
 ) -> None:
     tenant = new_tenant(deployment.conninfo, f"busy-{uuid4()}")
     stays = {f"stays-{n:03}" for n in range(60)}
-    caller.create_batch([{"external_id": name, "tags": ["x"]} for name in sorted(stays)], key=tenant.key)
+    client.create_batch([{"external_id": name, "tags": ["x"]} for name in sorted(stays)], key=tenant.key)
     done = Event()
 
     def come_and_go(number: int) -> None:
@@ -234,17 +234,17 @@ def test_what_was_there_all_along_is_listed_once_while_others_come_and_go(
         while not done.is_set():
             n += 1
             name = f"{'astz'[n % 4]}{number}-{n}"
-            participant_id = caller.create({"external_id": name, "tags": ["x"]}, key=tenant.key).participant["id"]
-            caller.create({"external_id": f"stays-{n % 60:03}", "attributes": {"n": str(n)}}, key=tenant.key)
+            participant_id = client.create({"external_id": name, "tags": ["x"]}, key=tenant.key).participant["id"]
+            client.create({"external_id": f"stays-{n % 60:03}", "attributes": {"n": str(n)}}, key=tenant.key)
             if n % 2:
-                caller.update(participant_id, {"external_id": f"tt-{name}"}, key=tenant.key)
-            caller.delete(participant_id, key=tenant.key)
+                client.update(participant_id, {"external_id": f"tt-{name}"}, key=tenant.key)
+            client.delete(participant_id, key=tenant.key)
 
     with ThreadPoolExecutor(4) as pool:
         writers = [pool.submit(come_and_go, number) for number in range(4)]
         try:
             for request in ({}, {"tag": "x"}, {"status": "ACTIVE"}):
-                found = everything(caller, tenant.key, {**request, "order_by": order, "page_size": 5})
+                found = everything(client, tenant.key, {**request, "order_by": order, "page_size": 5})
                 names = [participant["external_id"] for participant in found]
                 assert sorted(name for name in names if name in stays) == sorted(stays)
         finally:
@@ -254,11 +254,11 @@ def test_what_was_there_all_along_is_listed_once_while_others_come_and_go(
 
 
 @pytest.mark.parametrize("name", ["a/b", "a%2Fb", "?&=#", " a ", "é\U0001f389", "a+b"])
-def test_an_external_id_is_looked_up_whatever_it_holds(caller: Client, external_id: str, name: str) -> None:
-    created = caller.create({"external_id": external_id + name}).participant
-    assert caller.lookup(external_id + name).participant == created
-    assert caller.lookup(external_id).code == "NOT_FOUND"
+def test_an_external_id_is_looked_up_whatever_it_holds(client: Client, external_id: str, name: str) -> None:
+    created = client.create({"external_id": external_id + name}).participant
+    assert client.lookup(external_id + name).participant == created
+    assert client.lookup(external_id).code == "NOT_FOUND"
 
 
-def test_an_empty_external_id_is_refused(caller: Client) -> None:
-    assert caller.lookup("").fields == ["external_id"]
+def test_an_empty_external_id_is_refused(client: Client) -> None:
+    assert client.lookup("").fields == ["external_id"]

@@ -108,35 +108,35 @@ def test_requests_of_two_organizations_that_are_written_together_stay_apart(
 
 
 def test_another_organizations_participant_can_be_neither_found_nor_changed(
-    caller: Client, deployment: Deployment, external_id: str
+    client: Client, deployment: Deployment, external_id: str
 ) -> None:
-    theirs = caller.create({"external_id": external_id, "tags": ["x"]}, key=deployment.stranger.key).participant
+    theirs = client.create({"external_id": external_id, "tags": ["x"]}, key=deployment.stranger.key).participant
     program_id = deployment.tenant.program_id
 
     def replies(participant_id: str, external_id: str) -> list[Reply]:
         return [
-            caller.lookup(external_id),
-            caller.update(participant_id, {"first_name": "Jane"}),
-            caller.update(participant_id, {"etag": theirs["etag"]}),
-            caller.set_status(participant_id, "CLOSED"),
-            caller.enroll(participant_id, program_id),
-            caller.unenroll(participant_id, program_id),
-            caller.delete(participant_id),
-            caller.delete(participant_id, theirs["etag"]),
+            client.lookup(external_id),
+            client.update(participant_id, {"first_name": "Jane"}),
+            client.update(participant_id, {"etag": theirs["etag"]}),
+            client.set_status(participant_id, "CLOSED"),
+            client.enroll(participant_id, program_id),
+            client.unenroll(participant_id, program_id),
+            client.delete(participant_id),
+            client.delete(participant_id, theirs["etag"]),
         ]
 
     foreign = replies(theirs["id"], external_id)
     assert {reply.code for reply in foreign} == {"NOT_FOUND"}
     assert foreign == replies(str(uuid4()), f"{external_id}-absent")
-    assert caller.get(theirs["id"], key=deployment.stranger.key).participant == theirs
+    assert client.get(theirs["id"], key=deployment.stranger.key).participant == theirs
 
 
 def test_a_list_has_the_organizations_own_participants_alone(
-    caller: Client, deployment: Deployment, external_id: str
+    client: Client, deployment: Deployment, external_id: str
 ) -> None:
     tag = f"tag-{external_id}"
     request = {"external_id": external_id, "tags": [tag], "email": f"{external_id}@example.com"}
-    theirs = caller.create({**request, "program_id": deployment.stranger.program_id}, key=deployment.stranger.key)
+    theirs = client.create({**request, "program_id": deployment.stranger.program_id}, key=deployment.stranger.key)
     filters: list[dict[str, Any]] = [
         {"tag": tag},
         {"email": request["email"]},
@@ -144,24 +144,24 @@ def test_a_list_has_the_organizations_own_participants_alone(
         {"program_id": deployment.stranger.program_id},
     ]
     for filtered in filters:
-        assert caller.list(filtered).participants == []
-        assert theirs.participant in caller.list(filtered, key=deployment.stranger.key).participants
-    assert all(participant["external_id"] != external_id for participant in caller.list({}).participants)
+        assert client.list(filtered).participants == []
+        assert theirs.participant in client.list(filtered, key=deployment.stranger.key).participants
+    assert all(participant["external_id"] != external_id for participant in client.list({}).participants)
 
 
-def test_a_page_token_is_for_the_organization_it_was_made_for(caller: Client, deployment: Deployment) -> None:
+def test_a_page_token_is_for_the_organization_it_was_made_for(client: Client, deployment: Deployment) -> None:
     for number in range(2):
-        caller.create({"external_id": f"token-{number}"}, key=deployment.stranger.key)
-    token = caller.list({"page_size": 1}, key=deployment.stranger.key).next_page_token
+        client.create({"external_id": f"token-{number}"}, key=deployment.stranger.key)
+    token = client.list({"page_size": 1}, key=deployment.stranger.key).next_page_token
     assert token
-    assert caller.list({"page_token": token}).fields == ["page_token"]
+    assert client.list({"page_token": token}).fields == ["page_token"]
 
 
 def test_another_organizations_external_id_is_free_to_be_taken_by_a_rename(
-    caller: Client, deployment: Deployment, external_id: str
+    client: Client, deployment: Deployment, external_id: str
 ) -> None:
-    theirs = caller.create({"external_id": external_id}, key=deployment.stranger.key).participant
-    ours = caller.create({"external_id": f"{external_id}-ours"}).participant
-    assert caller.update(ours["id"], {"external_id": external_id}).code == "OK"
-    assert caller.lookup(external_id, key=deployment.stranger.key).participant == theirs
-    assert caller.enroll(ours["id"], deployment.stranger.program_id).code == "NOT_FOUND"
+    theirs = client.create({"external_id": external_id}, key=deployment.stranger.key).participant
+    ours = client.create({"external_id": f"{external_id}-ours"}).participant
+    assert client.update(ours["id"], {"external_id": external_id}).code == "OK"
+    assert client.lookup(external_id, key=deployment.stranger.key).participant == theirs
+    assert client.enroll(ours["id"], deployment.stranger.program_id).code == "NOT_FOUND"
