@@ -1,4 +1,4 @@
-"""The service's errors as google.rpc.Status, with the details that the contract promises."""
+"""The service's errors as google.rpc.Status, with the details that callers are promised."""
 
 from __future__ import annotations
 

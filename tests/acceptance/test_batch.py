@@ -1,4 +1,4 @@
-"""A batch: every item is an upsert of its own (contract, end of section 2)."""
+"""A batch: every item is an upsert of its own."""
 
 from __future__ import annotations
 

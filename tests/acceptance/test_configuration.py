@@ -1,4 +1,4 @@
-"""The variables: a bad one is refused with one line, and a good one does what it says (contract, section 5)."""
+"""The variables: a bad one is refused with one line, and a good one does what it says."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_without_an_http_address_there_is_no_gateway_and_a_fixed_key_works_with_
     assert organization_of(database, "one") == "default"
 
 
-def test_the_fixed_key_works_through_both_doors_beside_stored_keys(new_database: NewDatabase) -> None:
+def test_the_fixed_key_works_through_both_clients_beside_stored_keys(new_database: NewDatabase) -> None:
     key = "sk_" + "~" * 252
     with new_database() as conninfo:
         stored = run("keys", "create", "--organization", "acme", env=environment(DATABASE_URL=conninfo)).stdout.strip()

@@ -1,4 +1,4 @@
-"""Errors look the same whichever client they leave by (contract, section 4)."""
+"""Errors look the same whichever client they leave by."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from server.gateway.answers import answer_from_error
 from tests.conftest import Deployment
 from tests.support.clients import Client, GrpcClient, HttpClient, Reply, reply_from_rpc_error, reply_from_status
 
-# The table of the contract, copied by hand.
+# The table of the README, copied by hand.
 TABLE = [
     ("INVALID_ARGUMENT", 400, "bad_request"),
     ("UNAUTHENTICATED", 401, "unauthorized"),
@@ -136,7 +136,7 @@ def test_a_refusal_says_why(client: Client, call: Callable[[Client], Reply], cod
 
 
 @contextmanager
-def both_doors(deployment: Deployment) -> Iterator[list[Client]]:
+def both_clients(deployment: Deployment) -> Iterator[list[Client]]:
     service, key = deployment.service, deployment.tenant.key
     with ExitStack() as stack:
         clients: list[Client] = [GrpcClient(service.grpc_address, key), HttpClient(service.http_url, key)]
@@ -148,7 +148,7 @@ def both_doors(deployment: Deployment) -> Iterator[list[Client]]:
 def test_a_participant_that_stays_locked_is_aborted_with_a_time_to_retry(
     deployment: Deployment, external_id: str
 ) -> None:
-    with both_doors(deployment) as clients, ThreadPoolExecutor(len(clients)) as pool:
+    with both_clients(deployment) as clients, ThreadPoolExecutor(len(clients)) as pool:
         requests = [{"external_id": f"{external_id}-{client.name}", "first_name": "Jane"} for client in clients]
         before = [
             client.create({"external_id": request["external_id"]}).participant

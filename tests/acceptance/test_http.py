@@ -1,4 +1,4 @@
-"""What HTTP adds to the contract: JSON, headers, paths, methods and the shape of errors (sections 1 and 4)."""
+"""What HTTP adds to the API: JSON, headers, paths, methods and the shape of errors."""
 
 from __future__ import annotations
 

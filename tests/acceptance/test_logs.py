@@ -1,4 +1,4 @@
-"""The log, in both formats and of calls by both doors."""
+"""The log, in both formats and of calls over both transports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A key reaches its own organization's data alone; what belongs to another does not exist (contract, section 3)."""
+"""A key reaches its own organization's data alone; what belongs to another does not exist."""
 
 from __future__ import annotations
 

@@ -77,8 +77,8 @@ def deployment(
         yield running
 
 
-def create(deployment: Deployment, door: str, external_id: str, **headers: str) -> None:
-    if door == "grpc":
+def create(deployment: Deployment, transport: str, external_id: str, **headers: str) -> None:
+    if transport == "grpc":
         from participants.v1.participant_service_pb2 import CreateParticipantRequest  # noqa: PLC0415
 
         call_grpc(deployment, CreateParticipantRequest(external_id=external_id), **headers)
@@ -86,11 +86,11 @@ def create(deployment: Deployment, door: str, external_id: str, **headers: str) 
         call_http(deployment, {"external_id": external_id}, **headers)
 
 
-@pytest.mark.parametrize(("door", "trace_id"), [("grpc", "a" * 32), ("http", "b" * 32)])
+@pytest.mark.parametrize(("transport", "trace_id"), [("grpc", "a" * 32), ("http", "b" * 32)])
 def test_a_call_of_a_trace_has_a_span_and_so_has_its_statement(
-    deployment: Deployment, collector: Collector, door: str, trace_id: str
+    deployment: Deployment, collector: Collector, transport: str, trace_id: str
 ) -> None:
-    create(deployment, door, f"canary-{door}", traceparent=f"00-{trace_id}-{PARENT}-01")
+    create(deployment, transport, f"canary-{transport}", traceparent=f"00-{trace_id}-{PARENT}-01")
     eventually(lambda: len(collector.of(trace_id)) == 2)
     call, statement = collector.of(trace_id)[METHOD], collector.of(trace_id)["upsert participants"]
     assert call.parent_span_id.hex() == PARENT

@@ -1,4 +1,4 @@
-"""What an upsert does (contract, section 2), through both clients of the real process."""
+"""What an upsert does, through both clients of the real process."""
 
 from __future__ import annotations
 

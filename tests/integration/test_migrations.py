@@ -1,4 +1,4 @@
-"""The schema on a real Postgres: up from empty, distributable by organization, and backing the contract."""
+"""The schema on a real Postgres: up from empty, distributable by organization, and backing the API."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_a_good_row_is_taken(connection: psycopg.Connection[Any], table: str) ->
     ],
     ids=short,
 )
-def test_the_longest_and_every_value_of_the_contract_is_taken(
+def test_the_longest_and_every_value_that_the_api_takes_is_taken(
     connection: psycopg.Connection[Any], column: str, value: object
 ) -> None:
     insert(connection, "participants", {**GOOD["participants"], column: value})
@@ -327,7 +327,7 @@ def test_the_longest_and_every_value_of_the_contract_is_taken(
     ],
     ids=short,
 )
-def test_what_the_contract_refuses_the_database_refuses_too(
+def test_what_the_api_refuses_the_database_refuses_too(
     connection: psycopg.Connection[Any], table: str, column: str, value: object, error: type[psycopg.Error]
 ) -> None:
     with pytest.raises(error):

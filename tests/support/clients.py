@@ -1,4 +1,4 @@
-"""The two clients, gRPC and HTTP, behind one interface, so that a test of the contract goes through both."""
+"""The two clients, gRPC and HTTP, behind one interface, so that a test of the API goes through both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
 from server.errors import Code
 
-# The JSON of a participant as the contract has it.
+# The JSON of a participant as callers see it.
 JSON_OPTIONS: dict[str, Any] = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
 
 # What the JSON of a participant of which only the external_id was given has beside the ids and the times.
