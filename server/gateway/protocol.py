@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from heapq import nsmallest
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 from server.api.call import request_id_from
 from server.gateway.answers import HttpError
+from server.gateway.connections import MAX_CONNECTIONS, Connections
 
-MAX_CONNECTIONS = 1000
-# So many idle connections are closed at once where one more would be too many: looking for them takes time.
-EVICTED_AT_ONCE = 50
 MAX_PIPELINED = 16
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 64 << 10
 # Of a message that was answered before it had come, this much is read, so that the answer is not lost in a reset.
 MAX_MESSAGE_BYTES = 8 << 20
-# What all callers together may leave unread.
-MAX_UNREAD_BYTES = 64 << 20
 
 # In seconds.
 HEAD_TIMEOUT = 10.0
@@ -35,36 +29,6 @@ IDLE_TIMEOUT = 75.0
 READ_TIMEOUT = 10.0
 MIN_READ_BYTES = 64 << 10
 LINGER = 2.0
-
-
-class Connections(ServerState):
-    """What the connections of a server share. `unread` are those whose callers do not read, the longest first."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.unread: dict[Protocol, None] = {}
-
-    def check(self, now: float) -> None:
-        """Closes the connections whose time is up. `now` is on the event loop's clock."""
-        for connection in cast("list[Protocol]", list(self.connections)):
-            connection.check(now)
-
-    def make_room(self) -> None:
-        """Closes connections that wait for nothing: first those that never showed a key, then the longest idle."""
-        idle = [connection for connection in cast("set[Protocol]", self.connections) if connection.idle]
-        for connection in nsmallest(EVICTED_AT_ONCE, idle, key=lambda each: (each.known, each.since)):
-            self.connections.discard(cast("Any", connection))
-            connection.transport.abort()
-
-    def bound_unread(self) -> None:
-        """Cuts off who has kept answers unread for longest, while all that is unread is too much."""
-        sizes = {connection: connection.transport.get_write_buffer_size() for connection in self.unread}
-        excess = sum(sizes.values()) - MAX_UNREAD_BYTES
-        for connection, size in sizes.items():
-            if excess <= 0:
-                break
-            connection.transport.abort()
-            excess -= size
 
 
 class _Refused(Exception):

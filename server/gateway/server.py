@@ -13,7 +13,8 @@ import uvicorn
 
 from server.config import Address, TlsFiles
 from server.gateway.application import Gateway
-from server.gateway.protocol import Connections, Protocol
+from server.gateway.connections import Connections
+from server.gateway.protocol import Protocol
 from server.gateway.tls import Certificates
 from server.sockets import address_of, bound
 
