@@ -18,6 +18,7 @@ from server.api.buffers import Buffers
 from server.api.call import Interceptor
 from server.api.servicer import SERVICE, ParticipantServicer
 from server.auth.authenticator import Authenticator
+from server.certificates import Certificates
 from server.config import Address, ConfigurationError, Conninfo, Settings
 from server.gateway import server as http
 from server.gateway.application import Gateway
@@ -130,7 +131,12 @@ async def service(
         stack.push_async_callback(probe.close)
         health = Health(probe.can_write)
         _watch(metrics, database, writer, health)
+        certificates = None
         if settings.tls is not None:
+            certificates = Certificates(settings.tls)
+            await stack.enter_async_context(
+                _background(parts, "the watch over certificates", certificates.renew_forever())
+            )
             expiry = CertificateExpiry(settings.tls.certificate)
             metrics.watch("participants_certificate_expiry_timestamp_seconds", expiry)
         interceptor = Interceptor(authenticator, telemetry)
@@ -141,7 +147,9 @@ async def service(
         buffers, calls = Buffers(), Calls()
         share_ports = settings.workers > 1
         grpc_servers = rpc.grpc_servers(servicer, interceptor, health, buffers, calls, reflect=settings.reflection)
-        grpc_address = rpc.listen(grpc_servers, settings.grpc_address, share_port=share_ports)
+        grpc_address = rpc.listen(
+            grpc_servers, settings.grpc_address, share_port=share_ports, certificates=certificates
+        )
         http_address = operations_address = None
         if settings.http_address is not None:
             public = Operations(health, metrics if settings.operations_address is None else None)
@@ -151,7 +159,7 @@ async def service(
                     settings.http_address,
                     "PARTICIPANTS_HTTP_ADDRESS",
                     share_port=share_ports,
-                    tls=settings.tls,
+                    certificates=certificates,
                 )
             )
             parts.watch("the HTTP server", running)

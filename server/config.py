@@ -54,8 +54,9 @@ class Settings:
     """`database_url` None means the embedded Postgres; `http_address` None means no gateway, `operations_address` None
     no port for operators alone, `tls` None no TLS.
 
-    `database_url_file` is where `database_url` was read, and later ones may be; `drain_seconds` is how long it goes on
-    serving after a signal to stop, while it says that it is not ready.
+    `tls_ca_file` has whom commands that call the service trust. `database_url_file` is where `database_url` was read,
+    and later ones may be; `drain_seconds` is how long it goes on serving after a signal to stop, while it says that it
+    is not ready.
     """
 
     database_url: str | None
@@ -66,6 +67,7 @@ class Settings:
     http_address: Address | None
     operations_address: Address | None
     tls: TlsFiles | None
+    tls_ca_file: Path | None
     api_key: str | None
     workers: int
     reflection: bool
@@ -91,6 +93,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         http_address=_address(environment, "PARTICIPANTS_HTTP_ADDRESS", "127.0.0.1:8080"),
         operations_address=_address(environment, "PARTICIPANTS_OPERATIONS_ADDRESS", ""),
         tls=_tls(environment),
+        tls_ca_file=_file(environment, "PARTICIPANTS_TLS_CA_FILE"),
         api_key=_api_key(environment),
         workers=_number(environment, "PARTICIPANTS_WORKERS", 1, MAX_WORKERS),
         reflection=_switch(environment, "PARTICIPANTS_REFLECTION", default=True),
@@ -153,7 +156,7 @@ def _address(environment: Mapping[str, str], name: str, default: str) -> Address
 
 def _tls(environment: Mapping[str, str]) -> TlsFiles | None:
     names = ["PARTICIPANTS_TLS_CERT_FILE", "PARTICIPANTS_TLS_KEY_FILE", "PARTICIPANTS_TLS_CLIENT_CA_FILE"]
-    paths = [Path(environment[name]).absolute() if environment.get(name) else None for name in names]
+    paths = [_file(environment, name) for name in names]
     if not any(paths):
         return None
     certificate, key, client_ca = paths
@@ -161,10 +164,14 @@ def _tls(environment: Mapping[str, str]) -> TlsFiles | None:
         raise ConfigurationError(
             f"{names[0]} and {names[1]} are needed for TLS: set both, or none of the TLS variables"
         )
-    for name, path in zip(names, paths, strict=True):
-        if path is not None and not path.is_file():
-            raise ConfigurationError(f"{name}: there is no file {path}")
     return TlsFiles(certificate, key, client_ca)
+
+
+def _file(environment: Mapping[str, str], name: str) -> Path | None:
+    path = Path(environment[name]).absolute() if environment.get(name) else None
+    if path is not None and not path.is_file():
+        raise ConfigurationError(f"{name}: there is no file {path}")
+    return path
 
 
 def _api_key(environment: Mapping[str, str]) -> str | None:

@@ -9,6 +9,7 @@ import click
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from server.cli.channel import open_channel
 from server.config import read_settings
 
 TIMEOUT = 3.0
@@ -18,13 +19,14 @@ TIMEOUT = 3.0
 @click.option("--service", default="", help="The health name to ask for, such as liveness; empty is the whole.")
 def health(service: str) -> None:
     """Ask the service on this machine how it is: exit status 0 when it serves, 1 when it does not."""
-    address = read_settings(os.environ).grpc_address.reachable()
-    with grpc.insecure_channel(str(address)) as channel:
+    settings = read_settings(os.environ)
+    with open_channel(settings) as channel:
         try:
             request = health_pb2.HealthCheckRequest(service=service)
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=TIMEOUT)
         except grpc.RpcError as error:
-            sys.exit(f"participants: no answer from {address}: {error.code().name}")
+            print(error.details())
+            sys.exit(f"participants: no answer from {settings.grpc_address.reachable()}: {error.code().name}")
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     click.echo(status)
     if answer.status != health_pb2.HealthCheckResponse.SERVING:

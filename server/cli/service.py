@@ -12,6 +12,7 @@ from participants.v1 import participant_pb2
 from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
+from server.cli.channel import open_aio_channel, open_channel
 from server.config import DEVELOPMENT_KEY_FILE, Settings
 from server.errors import CommandError
 from server.importer.sender import CALL_TIMEOUT, PAUSES, RETRIED
@@ -36,7 +37,7 @@ async def connected_channel(settings: Settings) -> AsyncIterator[grpc.aio.Channe
     """Yields a channel once there is a connection. Later the service may be away for a while, but a wrong address is a
     CommandError now."""
     address = str(settings.grpc_address.reachable())
-    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+    async with open_aio_channel(settings, CHANNEL_OPTIONS) as channel:
         state = channel.get_state(try_to_connect=True)
         while state is not grpc.ChannelConnectivity.READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
@@ -92,5 +93,5 @@ class Service:
 def running_service(settings: Settings) -> Iterator[Service]:
     """Yields the service at PARTICIPANTS_GRPC_ADDRESS."""
     key = api_key(settings)
-    with grpc.insecure_channel(str(settings.grpc_address.reachable()), options=CHANNEL_OPTIONS) as channel:
+    with open_channel(settings, CHANNEL_OPTIONS) as channel:
         yield Service(ParticipantServiceStub(channel), key)

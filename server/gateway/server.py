@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import functools
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import uvicorn
 
-from server.config import Address, TlsFiles
+from server.certificates import Certificates
+from server.config import Address
 from server.gateway.application import Gateway
 from server.gateway.connections import Connections
 from server.gateway.protocol import Protocol
-from server.gateway.tls import Certificates
 from server.sockets import address_of, bound
 
 BACKLOG = 2048
@@ -33,6 +34,7 @@ class HttpServer(uvicorn.Server):
         self.server_state = self._connections = Connections()
         self._listener = listener
         self._certificates = certificates
+        self._context: ssl.SSLContext | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -44,7 +46,7 @@ class HttpServer(uvicorn.Server):
         self.started = True
 
     async def _accepting(self) -> asyncio.Server:
-        context = self._certificates.context if self._certificates else None
+        self._context = context = self._certificates.context if self._certificates else None
         return await asyncio.get_running_loop().create_server(
             functools.partial(Protocol, self.config, self._connections, {}),
             # The port stays ours when one server follows another.
@@ -55,10 +57,10 @@ class HttpServer(uvicorn.Server):
         )
 
     async def on_tick(self, counter: int) -> bool:
-        """Looks after the connections, and after the files for TLS; called ten times a second."""
+        """Looks after the connections, and after TLS; called ten times a second."""
         if counter % 5 == 0:
             self._connections.check(asyncio.get_running_loop().time())
-        if counter % 20 == 0 and self._certificates and self._certificates.renew():
+        if self._certificates and self._certificates.context is not self._context:
             # What was accepted before goes on as it is.
             before, self.servers = self.servers, [await self._accepting()]
             before[0].close()
@@ -67,14 +69,13 @@ class HttpServer(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(
-    gateway: Gateway, address: Address, variable: str, *, share_port: bool, tls: TlsFiles | None = None
+    gateway: Gateway, address: Address, variable: str, *, share_port: bool, certificates: Certificates | None = None
 ) -> AsyncIterator[tuple[Address, asyncio.Task[None]]]:
     """Serves, and yields the address with the port it got, and the task that serves and must not end by itself.
 
     In the end it lets requests under way finish. Raises ConfigurationError, which names the variable, where it cannot
     listen. `share_port` lets several processes listen on one port.
     """
-    certificates = Certificates(tls) if tls else None
     listener = bound(address, variable, share=share_port)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
     listener.listen(BACKLOG)

@@ -1,4 +1,4 @@
-"""When the TLS certificate ends, for an alert before it does."""
+"""What a TLS certificate says: for whom it is, and when it ends, for an alert before it does."""
 
 from __future__ import annotations
 
@@ -30,6 +30,17 @@ class CertificateExpiry:
         except (OSError, ssl.SSLError, KeyError, ValueError):
             logger.warning("the end of the TLS certificate cannot be read")
         return self._ends
+
+
+def name_in(file: Path) -> str | None:
+    """Returns a host name or an IP address that the certificate in a file is for; None where it has none or cannot be
+    read."""
+    try:
+        names = _decoded(file).get("subjectAltName", ())
+    except (OSError, ssl.SSLError):
+        return None
+    found = next((value for kind, value in names if kind in {"DNS", "IP Address"}), None)
+    return found and found.replace("*", "any", 1)
 
 
 def _decoded(file: Path) -> dict[str, Any]:

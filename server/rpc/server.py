@@ -13,12 +13,14 @@ from grpc_health.v1 import health_pb2_grpc
 from server.api.buffers import Buffers
 from server.api.call import Interceptor
 from server.api.servicer import SERVICE, ParticipantServicer
-from server.config import Address
+from server.certificates import Certificates
+from server.config import Address, ConfigurationError
 from server.operations.health import Health
 from server.rpc.calls import Calls
 from server.rpc.handlers import READ_BYTES, service_handlers
 from server.rpc.health import HealthService
 from server.rpc.reflection import reflection_handlers
+from server.rpc.tls import server_credentials
 from server.sockets import bound
 
 # A grpcio server takes calls in one by one: it asks for the next when the event loop has come round with the last. So
@@ -82,7 +84,9 @@ def _server(handlers: Sequence[grpc.GenericRpcHandler], health: Health) -> grpc.
     return server
 
 
-def listen(servers: Sequence[grpc.aio.Server], address: Address, *, share_port: bool) -> Address:
+def listen(
+    servers: Sequence[grpc.aio.Server], address: Address, *, share_port: bool, certificates: Certificates | None = None
+) -> Address:
     """Binds the servers, and returns the address with the port they got. Raises ConfigurationError.
 
     `share_port` lets several processes listen on one port.
@@ -92,8 +96,18 @@ def listen(servers: Sequence[grpc.aio.Server], address: Address, *, share_port: 
     with bound(address, "PARTICIPANTS_GRPC_ADDRESS", share=share_port):
         pass
     for server in servers:
-        address = Address(address.host, server.add_insecure_port(str(address)))
+        address = Address(address.host, _add_port(server, str(address), certificates))
     return address
+
+
+def _add_port(server: grpc.aio.Server, address: str, certificates: Certificates | None) -> int:
+    if certificates is None:
+        return server.add_insecure_port(address)
+    try:
+        return server.add_secure_port(address, server_credentials(certificates))
+    except RuntimeError:
+        # The port was free, and OpenSSL takes the files. What grpcio is built with knows fewer curves.
+        raise ConfigurationError("the TLS files cannot be used by gRPC; take an RSA or a P-256 key") from None
 
 
 @asynccontextmanager

@@ -13,27 +13,9 @@ import trustme
 
 from tests.conftest import deployed
 from tests.support.process import Service, environment, eventually, refusal, run
+from tests.support.tls import Files
 
 Databases = Callable[[], AbstractContextManager[str]]
-
-
-class Files:
-    """What the service is told to use; replaced at once, as Kubernetes and cert-manager do."""
-
-    def __init__(self, directory: Path, authority: trustme.CA) -> None:
-        self.certificate, self.key = directory / "tls.crt", directory / "tls.key"
-        self.write(authority)
-
-    def write(self, authority: trustme.CA) -> None:
-        issued = authority.issue_cert("localhost")
-        for path, blobs in ((self.certificate, issued.cert_chain_pems), (self.key, [issued.private_key_pem])):
-            new = path.with_suffix(".new")
-            new.write_bytes(b"".join(blob.bytes() for blob in blobs))
-            new.replace(path)
-
-    @property
-    def variables(self) -> dict[str, str]:
-        return {"PARTICIPANTS_TLS_CERT_FILE": str(self.certificate), "PARTICIPANTS_TLS_KEY_FILE": str(self.key)}
 
 
 def trusting(authority: trustme.CA, client: trustme.LeafCert | None = None) -> ssl.SSLContext:
@@ -67,7 +49,7 @@ def test_new_certificates_are_used_without_a_restart(new_database: Databases, tm
         with httpx.Client(verify=trusting(old)) as kept:
             assert kept.get(f"https://localhost:{port}/livez").status_code == 200
             assert is_refused(service, trusting(new))
-            files.write(new)
+            files.write(new.issue_cert("localhost"))
             eventually(lambda: not is_refused(service, trusting(new)))
             assert is_refused(service, trusting(old))
             # What was connected stays so.
@@ -89,11 +71,8 @@ def test_without_tls_nobody_is_answered(new_database: Databases, tmp_path: Path)
 
 def test_with_a_client_authority_callers_show_a_certificate(new_database: Databases, tmp_path: Path) -> None:
     authority, stranger = trustme.CA(), trustme.CA()
-    files = Files(tmp_path, authority)
-    client_authority = tmp_path / "ca.crt"
-    authority.cert_pem.write_to_path(client_authority)
-    variables = {**files.variables, "PARTICIPANTS_TLS_CLIENT_CA_FILE": str(client_authority)}
-    with new_database() as conninfo, deployed(conninfo, **variables) as running:
+    files = Files(tmp_path, authority, callers=[authority])
+    with new_database() as conninfo, deployed(conninfo, **files.variables) as running:
         assert livez(running.service, trusting(authority, authority.issue_cert("caller"))) == 200
         assert is_refused(running.service, trusting(authority))
         assert is_refused(running.service, trusting(authority, stranger.issue_cert("caller")))
