@@ -7,13 +7,15 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
 
 from server.api.servicer import SERVICE
-from server.config import DEVELOPMENT_KEY_FILE, Address
+from server.config import DEVELOPMENT_KEY_FILE, Address, TlsFiles
 from server.gateway.routes import Routes
+from server.operations.certificate import name_in
 from server.postgres import administration
 from server.postgres.administration import NameTaken
 from server.postgres.session import connect
@@ -43,17 +45,40 @@ def _key(connection: psycopg.Connection[tuple[object, ...]], file: Path) -> str:
     return key
 
 
-def first_calls(key: str, grpc: Address, http: Address | None) -> str:
+def first_calls(key: str, grpc: Address, http: Address | None, tls: TlsFiles | None) -> str:
     """Returns a grpcurl and a curl line that work as they stand when pasted into another terminal."""
     body = shlex.quote('{"external_id": "user_abc123", "display_name": "Jane Doe", "attributes": {"plan": "premium"}}')
     method = f"{SERVICE.full_name}/CreateParticipant"
-    lines = [f"{_grpcurl()} -plaintext -H 'x-api-key: {key}' -d {body} {grpc.reachable()} {method}"]
+    security = _grpcurl_tls(tls) if tls else "-plaintext"
+    lines = [f"{_grpcurl()} {security} -H 'x-api-key: {key}' -d {body} {grpc.reachable()} {method}"]
     if http is not None:
+        url = f"http://{http.reachable()}" if tls is None else _curl_tls(tls, http.reachable())
         lines.append(
             f"curl -i -H 'X-API-Key: {key}' -H 'Content-Type: application/json' -d {body} "
-            f"http://{http.reachable()}{Routes(SERVICE).template('CreateParticipant')}"
+            f"{url}{Routes(SERVICE).template('CreateParticipant')}"
         )
     return "\n\n".join(lines)
+
+
+def _grpcurl_tls(tls: TlsFiles) -> str:
+    name = name_in(tls.certificate)
+    options = {"-cacert": tls.certificate, "-authority": name}
+    if tls.client_ca is not None:
+        options |= {"-cert": tls.certificate, "-key": tls.key}
+    return _joined(options)
+
+
+def _curl_tls(tls: TlsFiles, address: Address) -> str:
+    """Returns the options, and the URL as far as the path."""
+    named = Address(name_in(tls.certificate) or address.host, address.port)
+    options: dict[str, object] = {"--cacert": tls.certificate, "--connect-to": f"{named}:{address}"}
+    if tls.client_ca is not None:
+        options |= {"--cert": tls.certificate, "--key": tls.key}
+    return f"{_joined(options)} https://{named}"
+
+
+def _joined(options: Mapping[str, object]) -> str:
+    return " ".join(f"{option} {shlex.quote(str(value))}" for option, value in options.items() if value is not None)
 
 
 def _grpcurl() -> str:

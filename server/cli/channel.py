@@ -49,3 +49,17 @@ def _secure(settings: Settings) -> tuple[grpc.ChannelCredentials, Options] | Non
         return None
     key, certificate = (own.key, own.certificate) if own else (None, None)
     return grpc.ssl_channel_credentials(trusted, key, certificate), options
+
+
+def tls_hint(settings: Settings, details: str) -> str:
+    """Returns what may be wrong with TLS, to follow a message, where the details of an error are those of a service
+    that hangs up or is somebody else."""
+    if "Verification Check failed" in details:
+        return "; its certificate is for another name"
+    if "CERTIFICATE_VERIFY_FAILED" in details or "certificate verify failed" in details:
+        return "; its certificate is not trusted, see PARTICIPANTS_TLS_CA_FILE"
+    if "Socket closed" not in details:
+        return ""
+    if settings.tls is None and settings.tls_ca_file is None:
+        return "; if it has TLS, set PARTICIPANTS_TLS_CA_FILE"
+    return "; if it has mutual TLS, it does not accept the certificate in PARTICIPANTS_TLS_CERT_FILE"

@@ -9,7 +9,7 @@ import click
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from server.cli.channel import open_channel
+from server.cli.channel import open_channel, tls_hint
 from server.config import read_settings
 
 TIMEOUT = 3.0
@@ -25,8 +25,8 @@ def health(service: str) -> None:
             request = health_pb2.HealthCheckRequest(service=service)
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=TIMEOUT)
         except grpc.RpcError as error:
-            print(error.details())
-            sys.exit(f"participants: no answer from {settings.grpc_address.reachable()}: {error.code().name}")
+            address, why = settings.grpc_address.reachable(), tls_hint(settings, error.details() or "")
+            sys.exit(f"participants: no answer from {address}: {error.code().name}{why}")
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     click.echo(status)
     if answer.status != health_pb2.HealthCheckResponse.SERVING:

@@ -44,7 +44,7 @@ def serve(workers: int | None) -> None:
             if listening.operations is not None:
                 click.echo(f"serving operators on {listening.operations}")
             if key is not None:
-                calls = quickstart.first_calls(key, listening.grpc, listening.http)
+                calls = quickstart.first_calls(key, listening.grpc, listening.http, settings.tls)
                 click.echo(f"\nTry it in another terminal:\n\n{calls}\n")
 
         source = _source(settings, conninfo)

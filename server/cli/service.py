@@ -41,7 +41,9 @@ async def connected_channel(settings: Settings) -> AsyncIterator[grpc.aio.Channe
         state = channel.get_state(try_to_connect=True)
         while state is not grpc.ChannelConnectivity.READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                raise CommandError(f"no service answers at {address}; see PARTICIPANTS_GRPC_ADDRESS")
+                raise CommandError(
+                    f"no service answers at {address}; see PARTICIPANTS_GRPC_ADDRESS, and PARTICIPANTS_TLS_CA_FILE for TLS"
+                )
             await channel.wait_for_state_change(state)
             state = channel.get_state()
         yield channel

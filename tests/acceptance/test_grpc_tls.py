@@ -1,7 +1,9 @@
-"""TLS on the gRPC port: encrypted, mutual where it is asked for, renewed without a restart, and used by the commands."""
+"""TLS on the gRPC port: encrypted, mutual where it is asked for, renewed without a restart; commands that use it."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -44,7 +46,7 @@ def ask_anew(service: Service, authority: trustme.CA, client: trustme.LeafCert |
 
 
 class Load:
-    """Calls over a connection that is kept, and over new ones, until it is left; `failed` is what became of the rest."""
+    """Calls over a connection that is kept, and over new ones, until it is left; `failed` has the codes of failures."""
 
     def __init__(self, service: Service, trusted: bytes) -> None:
         self._service, self._trusted = service, trusted
@@ -152,27 +154,34 @@ class TestCommands:
 
     def test_a_probe_whose_certificate_is_not_accepted_says_so(self, mutual: Mutual, tmp_path: Path) -> None:
         stranger = self.caller(mutual, trustme.CA().issue_cert("stranger"), tmp_path)
-        print(run("health", env=environment(**stranger)))
-        nobody = {"PARTICIPANTS_TLS_CA_FILE": stranger["PARTICIPANTS_TLS_CA_FILE"]}
-        print(
-            run(
-                "health",
-                env=environment(**{**nobody, "PARTICIPANTS_GRPC_ADDRESS": stranger["PARTICIPANTS_GRPC_ADDRESS"]}),
-            )
-        )
-        print(run("health", env=environment(**{"PARTICIPANTS_GRPC_ADDRESS": stranger["PARTICIPANTS_GRPC_ADDRESS"]})))
-        print(
-            run(
-                "health",
-                env=environment(**{**nobody, "PARTICIPANTS_GRPC_ADDRESS": mutual.running.service.grpc_address}),
-            )
-        )
-        print(run("health", env=environment(**{**nobody, "PARTICIPANTS_GRPC_ADDRESS": "127.0.0.1:1"})))
-        assert 0
+        assert "does not accept the certificate" in refusal(run("health", env=environment(**stranger)))
+        assert "if it has TLS" in refusal(run("health", env=mutual.environment()))
+        lost = {"PARTICIPANTS_TLS_CA_FILE": str(mutual.files.certificate.with_name("callers.crt"))}
+        assert "for another name" in refusal(run("health", env=mutual.environment(**lost)))
+        lost = {"PARTICIPANTS_TLS_CA_FILE": stranger["PARTICIPANTS_TLS_CERT_FILE"]}
+        assert "is not trusted" in refusal(run("health", env=mutual.environment(**lost)))
 
     def test_an_import_comes_from_elsewhere(self, mutual: Mutual, tmp_path: Path) -> None:
         variables = self.caller(mutual, mutual.callers.issue_cert("importer"), tmp_path)
         rows = tmp_path / "rows.jsonl"
         rows.write_text('{"external_id": "user_1"}\n')
         env = environment(PARTICIPANTS_API_KEY=mutual.running.tenant.key, **variables)
-        assert "1 CREATED" in run("import", str(rows), env=env).stdout
+        assert "created 1," in run("import", str(rows), env=env).stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_lines_that_a_first_start_prints_work_as_they_stand(data_directory: Path, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    files = Files(tmp_path, authority, callers=[authority])
+    # No name that this machine has.
+    files.write(authority.issue_cert("*.example.com"))
+    service = Service(environment(PARTICIPANTS_DATA_DIR=str(data_directory), **files.variables))
+    try:
+        for command, answer in (("grpcurl", '"CREATED"'), ("curl", '"external_id":"user_abc123"')):
+            line = service.wait_for_output(rf"(?m)^(\S*\b{command} .+)\n")[1]
+            pasted = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, timeout=20, check=False)
+            assert answer in pasted.stdout, pasted
+        env = environment(PARTICIPANTS_GRPC_ADDRESS=service.grpc_address, **files.variables)
+        assert run("health", env=env).stdout == "SERVING\n"
+    finally:
+        service.stop()
