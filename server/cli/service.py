@@ -42,7 +42,7 @@ async def connected_channel(settings: Settings) -> AsyncIterator[grpc.aio.Channe
         while state is not grpc.ChannelConnectivity.READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
                 raise CommandError(
-                    f"no service answers at {address}; see PARTICIPANTS_GRPC_ADDRESS, and PARTICIPANTS_TLS_CA_FILE for TLS"
+                    f"no service answers at {address}; see PARTICIPANTS_GRPC_ADDRESS and PARTICIPANTS_TLS_CA_FILE"
                 )
             await channel.wait_for_state_change(state)
             state = channel.get_state()

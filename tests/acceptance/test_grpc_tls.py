@@ -161,12 +161,16 @@ class TestCommands:
         lost = {"PARTICIPANTS_TLS_CA_FILE": stranger["PARTICIPANTS_TLS_CERT_FILE"]}
         assert "is not trusted" in refusal(run("health", env=mutual.environment(**lost)))
 
-    def test_an_import_comes_from_elsewhere(self, mutual: Mutual, tmp_path: Path) -> None:
+    def test_what_calls_the_service_may_do_so_from_elsewhere(self, mutual: Mutual, tmp_path: Path) -> None:
         variables = self.caller(mutual, mutual.callers.issue_cert("importer"), tmp_path)
         rows = tmp_path / "rows.jsonl"
         rows.write_text('{"external_id": "user_1"}\n')
         env = environment(PARTICIPANTS_API_KEY=mutual.running.tenant.key, **variables)
         assert "created 1," in run("import", str(rows), env=env).stdout
+        assert "user_1" in run("list", env=env).stdout
+        assert "user_1" in run("export", env=env).stdout
+        without = {name: value for name, value in env.items() if "_TLS_" not in name}
+        assert "PARTICIPANTS_TLS_CA_FILE" in refusal(run("import", str(rows), env=without))
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
