@@ -151,5 +151,12 @@ def _error(status: int, codes: list[str]) -> dict[str, Any]:
     return {
         "description": ", ".join(f"`{code}`" for code in codes),
         "headers": headers,
-        "content": {"application/json": {"schema": schema}},
+        "content": {"application/json": {"schema": schema, "example": _error_example(status, codes[0])}},
     }
+
+
+def _error_example(status: int, code: str) -> dict[str, Any]:
+    if status != Code.INVALID_ARGUMENT.http_status:
+        return {"code": code, "message": "what is wrong, in a sentence"}
+    field = {"field": "external_id", "reason": "REQUIRED", "message": "value is required"}
+    return {"code": code, "message": "external_id: value is required", "details": {"fields": [field]}}

@@ -55,6 +55,7 @@ def page(tmp_path: Path) -> Iterator[Page]:
         browser = playwright.chromium.launch_persistent_context(
             tmp_path, executable_path=CHROMIUM, args=ARGUMENTS, viewport={"width": 1200, "height": 1400}
         )
+        browser.set_default_timeout(20_000)
         yield browser.pages[0]
         browser.close()
 
@@ -70,7 +71,7 @@ def test_a_reader_tries_an_upsert(page: Page, deployment: Deployment) -> None:
     url = deployment.service.http_url
     page.goto(f"{url}/docs")
     page.get_by_role("button", name="Authorize").click()
-    page.get_by_label("api_key-value").fill(deployment.tenant.key)
+    page.locator("#api_key_value").fill(deployment.tenant.key)
     page.get_by_label("Apply credentials").first.click()
     page.get_by_role("button", name="Close").first.click()
     operation = page.locator("[id$=-CreateParticipant]")
