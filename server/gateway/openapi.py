@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.empty_pb2 import Empty
 from participants.v1.participant_service_pb2 import CreateParticipantResponse
 
 from server.errors import Code
+from server.gateway.comments import Comments
 from server.gateway.parameters import Parameters
 from server.gateway.routes import Route, Routes, answered, basic_view
 from server.gateway.schemas import Schema, Schemas, is_required
@@ -58,10 +59,14 @@ BODY_ERRORS = {408: "request_timeout", 413: "payload_too_large", 415: "unsupport
 
 def document(service: ServiceDescriptor) -> dict[str, Any]:
     """Returns the document, as what JSON is made from."""
-    schemas = Schemas()
+    comments = Comments()
+    schemas = Schemas(comments)
     paths: dict[str, dict[str, Any]] = {}
     for route in Routes(service):
-        paths.setdefault(route.template, {})[route.http_method.lower()] = _operation(service, route, schemas)
+        paths.setdefault(route.template, {})[route.http_method.lower()] = {
+            **_titles(service, route, comments),
+            **_operation(route, schemas, comments),
+        }
     package: str = service.file.package
     return {
         "openapi": "3.1.0",
@@ -81,13 +86,14 @@ def document(service: ServiceDescriptor) -> dict[str, Any]:
     }
 
 
-def _operation(service: ServiceDescriptor, route: Route, schemas: Schemas) -> dict[str, Any]:
-    operation: dict[str, Any] = {
-        "operationId": route.rpc,
-        "summary": route.rpc,
-        "tags": [service.name],
-        "parameters": _parameters(route, schemas),
-    }
+def _titles(service: ServiceDescriptor, route: Route, comments: Comments) -> dict[str, Any]:
+    titles = comments.description(service.methods_by_name[route.rpc])
+    first_sentence = titles["description"].partition(". ")[0].partition("\n")[0].rstrip(".")
+    return {"operationId": route.rpc, "summary": first_sentence, **titles, "tags": [service.name]}
+
+
+def _operation(route: Route, schemas: Schemas, comments: Comments) -> dict[str, Any]:
+    operation: dict[str, Any] = {"parameters": _parameters(route, schemas, comments)}
     if route.body:
         content: dict[str, Any] = {"schema": schemas.request(route.request, route.pattern.groupindex)}
         if route.rpc in EXAMPLES:
@@ -102,17 +108,20 @@ def _operation(service: ServiceDescriptor, route: Route, schemas: Schemas) -> di
     return operation
 
 
-def _parameters(route: Route, schemas: Schemas) -> list[dict[str, Any]]:
+def _parameters(route: Route, schemas: Schemas, comments: Comments) -> list[dict[str, Any]]:
     in_path = [route.request.fields_by_name[name] for name in route.pattern.groupindex]
     in_query = Parameters(route.request, route.bound_fields).fields
-    return [_parameter(field, "path", schemas) for field in in_path] + [
-        _parameter(field, "query", schemas) for field in in_query
+    return [
+        {
+            "name": field.name,
+            "in": where,
+            "required": where == "path" or is_required(field),
+            **comments.description(field),
+            "schema": schemas.field(field),
+        }
+        for where, fields in (("path", in_path), ("query", in_query))
+        for field in fields
     ]
-
-
-def _parameter(field: FieldDescriptor, where: str, schemas: Schemas) -> dict[str, Any]:
-    required = where == "path" or is_required(field)
-    return {"name": field.name, "in": where, "required": required, "schema": schemas.field(field)}
 
 
 def _answers(route: Route, schemas: Schemas) -> dict[str, Any]:
@@ -149,10 +158,15 @@ def _error(status: int, codes: list[str]) -> dict[str, Any]:
             "schema": {"type": "integer"},
         }
     return {
-        "description": ", ".join(f"`{code}`" for code in codes),
+        "description": ", ".join(f"`{code}`" + _grpc_name(code) for code in codes),
         "headers": headers,
         "content": {"application/json": {"schema": schema, "example": _error_example(status, codes[0])}},
     }
+
+
+def _grpc_name(http_code: str) -> str:
+    """Returns how the descriptions of the RPCs call a code, where they do."""
+    return next((f" (`{code.name}`)" for code in Code if code.http_code == http_code), "")
 
 
 def _error_example(status: int, code: str) -> dict[str, Any]:

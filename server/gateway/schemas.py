@@ -12,6 +12,8 @@ from buf.validate import validate_pb2
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
+from server.gateway.comments import Comments
+
 Schema = dict[str, Any]
 
 _SCALARS: dict[int, Schema] = {
@@ -36,7 +38,8 @@ _WELL_KNOWN: dict[str, Schema] = {
 class Schemas:
     """The schemas of messages, each once. `components` are those that are referred to, by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, comments: Comments) -> None:
+        self._comments = comments
         self.components: dict[str, Schema] = {}
 
     def request(self, message: Descriptor, bound: Collection[str] = ()) -> Schema:
@@ -103,8 +106,11 @@ class Schemas:
         ]
         schema: Schema = {
             "type": "object",
+            **self._comments.description(message),
             "properties": {
-                field.name: self.field(field, is_request=is_request, with_empty=with_empty) for field in fields
+                field.name: self.field(field, is_request=is_request, with_empty=with_empty)
+                | self._comments.description(field)
+                for field in fields
             },
         }
         if required:

@@ -19,6 +19,7 @@ OPERATIONS = {
     operation["operationId"]: operation for methods in DOCUMENT["paths"].values() for operation in methods.values()
 }
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+CREATE = SCHEMAS["CreateParticipantRequest"]
 
 
 def test_it_is_openapi_3_1() -> None:
@@ -43,12 +44,27 @@ def test_every_field_of_a_request_stands_in_one_place(route: Any) -> None:
     assert sorted(names) == sorted(field.name for field in request.fields)
 
 
+def without_description(schema: dict[str, Any]) -> dict[str, Any]:
+    return {word: value for word, value in schema.items() if word != "description"}
+
+
 def _properties(reference: dict[str, str]) -> list[str]:
     return list(SCHEMAS[reference["$ref"].rpartition("/")[2]]["properties"])
 
 
+def test_the_comments_are_descriptions() -> None:
+    update = OPERATIONS["UpdateParticipant"]
+    assert update["summary"] == "Changes one participant"
+    assert "\n\nErrors: `INVALID_ARGUMENT` with every violation at once;" in update["description"]
+    assert update["parameters"][0]["description"] == "The participant's `id`, a UUID. Empty is refused."
+    for name, schema in SCHEMAS.items():
+        if not name.startswith(("google.", "Error")):
+            assert schema["description"].endswith(".")
+            assert all(field["description"].endswith(".") for field in schema["properties"].values())
+
+
 def test_the_limits_are_those_of_the_rules() -> None:
-    fields = SCHEMAS["CreateParticipantRequest"]["properties"]
+    fields = {name: without_description(field) for name, field in CREATE["properties"].items()}
     text = {"type": "string", "pattern": r"^[^\u0000]*$"}
     assert fields["external_id"] == {**text, "minLength": 1, "maxLength": 255}
     assert fields["email"] == {**text, "maxLength": 255, "format": "email"}
@@ -61,7 +77,7 @@ def test_the_limits_are_those_of_the_rules() -> None:
         "additionalProperties": {**text, "maxLength": 4096},
     }
     assert fields["tags"] == {"type": "array", "maxItems": 256, "items": {**text, "minLength": 1, "maxLength": 255}}
-    assert SCHEMAS["CreateParticipantRequest"]["required"] == ["external_id"]
+    assert CREATE["required"] == ["external_id"]
     listed = {parameter["name"]: parameter["schema"] for parameter in OPERATIONS["ListParticipants"]["parameters"]}
     assert listed["page_size"]["minimum"] == 0
     assert listed["order_by"]["enum"] == ["created_at", "created_at desc", "external_id", "external_id desc"]
