@@ -88,8 +88,9 @@ def document(service: ServiceDescriptor) -> dict[str, Any]:
 
 def _titles(service: ServiceDescriptor, route: Route, comments: Comments) -> dict[str, Any]:
     titles = comments.description(service.methods_by_name[route.rpc])
-    first_sentence = titles["description"].partition(". ")[0].partition("\n")[0].rstrip(".")
-    return {"operationId": route.rpc, "summary": first_sentence, **titles, "tags": [service.name]}
+    # A summary is plain text.
+    summary = titles["description"].partition(". ")[0].partition("\n")[0].rstrip(".").replace("`", "")
+    return {"operationId": route.rpc, "summary": summary, **titles, "tags": [service.name]}
 
 
 def _operation(route: Route, schemas: Schemas, comments: Comments) -> dict[str, Any]:

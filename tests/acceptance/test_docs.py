@@ -1,4 +1,7 @@
-"""The page at /docs, in a real browser where there is one, and what switches it off."""
+"""The page at /docs, in a real browser where there is one, and what switches it off.
+
+SCREENSHOT=FILE.png keeps a picture of the page once it has been tried.
+"""
 
 from __future__ import annotations
 
