@@ -22,7 +22,9 @@ from server.certificates import Certificates
 from server.config import Address, ConfigurationError, Conninfo, Settings
 from server.gateway import server as http
 from server.gateway.application import Gateway
+from server.gateway.docs import Docs
 from server.gateway.endpoint import Endpoints
+from server.gateway.openapi import document
 from server.gateway.operations import Operations
 from server.operations.certificate import CertificateExpiry
 from server.operations.health import Health
@@ -153,9 +155,10 @@ async def service(
         http_address = operations_address = None
         if settings.http_address is not None:
             public = Operations(health, metrics if settings.operations_address is None else None)
+            docs = Docs(document(SERVICE)) if settings.docs else None
             http_address, running = await stack.enter_async_context(
                 http.serving(
-                    Gateway(public, metrics, Endpoints(SERVICE, servicer, interceptor, buffers)),
+                    Gateway(public, metrics, Endpoints(SERVICE, servicer, interceptor, buffers), docs),
                     settings.http_address,
                     "PARTICIPANTS_HTTP_ADDRESS",
                     share_port=share_ports,

@@ -71,6 +71,7 @@ class Settings:
     api_key: str | None
     workers: int
     reflection: bool
+    docs: bool
     drain_seconds: int
     log_format: str
     tracing: bool
@@ -97,6 +98,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         api_key=_api_key(environment),
         workers=_number(environment, "PARTICIPANTS_WORKERS", 1, MAX_WORKERS),
         reflection=_switch(environment, "PARTICIPANTS_REFLECTION", default=True),
+        docs=_switch(environment, "PARTICIPANTS_DOCS", default=True),
         drain_seconds=_number(environment, "PARTICIPANTS_DRAIN_SECONDS", 0, MAX_DRAIN_SECONDS, minimum=0),
         log_format=_log_format(environment),
         # OpenTelemetry's own variables, which its library reads.

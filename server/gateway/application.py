@@ -11,6 +11,7 @@ from server.api.call import request_id_from
 from server.errors import ServiceError
 from server.gateway.answers import Answer, HttpError, answer_from_error
 from server.gateway.bodies import Receive
+from server.gateway.docs import Docs
 from server.gateway.endpoint import Endpoints, Request
 from server.gateway.operations import Operations
 from server.operations.metrics import Metrics
@@ -20,12 +21,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Gateway:
-    """Answers HTTP callers as the servicer answers gRPC's, and what operators ask; these alone without endpoints."""
+    """Answers HTTP callers as the servicer answers gRPC's, what operators ask, and what readers of the API ask; without
+    endpoints operators alone."""
 
-    def __init__(self, operations: Operations, metrics: Metrics, endpoints: Endpoints | None = None) -> None:
+    def __init__(
+        self, operations: Operations, metrics: Metrics, endpoints: Endpoints | None = None, docs: Docs | None = None
+    ) -> None:
         self._operations = operations
         self._metrics = metrics
         self._endpoints = endpoints
+        self._docs = docs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request, as ASGI has it. It is cancelled when the caller has gone."""
@@ -49,12 +54,12 @@ class Gateway:
     async def _answer(self, scope: Scope, headers: dict[str, str], receive: Receive, request_id: str) -> Answer:
         path = scope["raw_path"].decode("latin-1").partition("?")[0]
         http_method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        operational = self._operations.answer(path)
-        if operational is not None:
+        page = self._operations.answer(path) or (self._docs.answer(path) if self._docs else None)
+        if page is not None:
             scope["route"] = path
             if http_method != "GET":
                 raise _method_not_allowed(["GET"])
-            return operational
+            return page
         found = self._endpoints.at(path) if self._endpoints else {}
         if not found:
             raise HttpError(404, "not_found", "there is nothing at this path")

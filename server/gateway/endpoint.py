@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, ServiceDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from participants.v1.participant_service_pb2 import CreateParticipantResponse
@@ -21,7 +21,7 @@ from server.gateway.deadlines import time_left
 from server.gateway.decoding import MessageDecoder
 from server.gateway.encoding import MessageEncoder
 from server.gateway.parameters import Parameters
-from server.gateway.routes import Route, Routes
+from server.gateway.routes import Route, Routes, answered, basic_view
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,10 @@ class Endpoint:
         self._location = location
         self._decoder = MessageDecoder(route.request)
         self._parameters = Parameters(route.request, route.bound_fields)
-        self._encoder = MessageEncoder(_content(route))
+        self._encoder = MessageEncoder(answered(route))
         # Of what a caller has not asked for, nothing is said: not that it is empty.
-        self._basic_encoder = MessageEncoder(_content(route), with_empty=False)
-        self._basic_view = _basic_view(route.request)
+        self._basic_encoder = MessageEncoder(answered(route), with_empty=False)
+        self._basic_view = basic_view(route.request)
 
     async def answer(self, request: Request) -> Answer:
         """Runs the RPC. Raises ServiceError."""
@@ -112,20 +112,3 @@ class Endpoint:
         if isinstance(response, CreateParticipantResponse) and response.result == CreateParticipantResponse.CREATED:
             return Answer(201, body, {"location": self._location.format(id=response.participant.id)})
         return Answer(200, body)
-
-
-def _content(route: Route) -> Descriptor:
-    if route.response_field is None:
-        return route.response
-    content = route.response.fields_by_name[route.response_field].message_type
-    if content is None:
-        raise NotImplementedError(f"the response body of {route.rpc} is no message")
-    return content
-
-
-def _basic_view(request: Descriptor) -> int | None:
-    """Returns the number of the view that answers with little, where a request has one (AIP-157)."""
-    view = request.fields_by_name.get("view")
-    if view is None or view.enum_type is None:
-        return None
-    return view.enum_type.values_by_name["BASIC"].number

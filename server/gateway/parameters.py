@@ -22,6 +22,11 @@ class Parameters:
             field.name: field for field in request.fields if field.name not in bound and _may_stand_in_a_query(field)
         }
 
+    @property
+    def fields(self) -> Collection[FieldDescriptor]:
+        """The fields, in their order."""
+        return self._fields.values()
+
     def read(self, query: bytes) -> dict[str, Any]:
         """Returns the fields in a query string, by name and with values as JSON has them. Raises InvalidArgument."""
         if not query:

@@ -65,6 +65,24 @@ class Routes:
         return found
 
 
+def answered(route: Route) -> Descriptor:
+    """Returns the type of the message that the body of an answer is."""
+    if route.response_field is None:
+        return route.response
+    content = route.response.fields_by_name[route.response_field].message_type
+    if content is None:
+        raise NotImplementedError(f"the response body of {route.rpc} is no message")
+    return content
+
+
+def basic_view(request: Descriptor) -> int | None:
+    """Returns the number of the view that answers with little, where a request has one (AIP-157)."""
+    view = request.fields_by_name.get("view")
+    if view is None or view.enum_type is None:
+        return None
+    return view.enum_type.values_by_name["BASIC"].number
+
+
 def _routes(service: ServiceDescriptor) -> Iterator[Route]:
     for method in service.methods:
         options = method.GetOptions()

@@ -44,6 +44,7 @@ def refused(command: str = "serve", **variables: str) -> str:
         ("PARTICIPANTS_API_KEY", "sk_with a space", "sk_"),
         ("PARTICIPANTS_API_KEY", "sk_" + "x" * 253, "sk_"),
         ("PARTICIPANTS_REFLECTION", "perhaps", "on or off"),
+        ("PARTICIPANTS_DOCS", "perhaps", "on or off"),
         ("PARTICIPANTS_DATABASE_CONNECTIONS", "0", "from 1 to"),
         ("PARTICIPANTS_DATABASE_CONNECTIONS", "1001", "from 1 to"),
         ("DATABASE_URL_FILE", "/nowhere/url", "unset one of them"),
