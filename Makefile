@@ -32,7 +32,7 @@ rolling: $(VENV)/.bench ## Restart two replicas under load again and again: no c
 	@$(BIN)/python -m tests.rolling
 
 .PHONY: bench
-bench: $(VENV)/.bench ## Compare the service with its peers, in about 15 minutes; writes tests/bench/results.*.
+bench: $(VENV)/.bench ## Compare the service with its peers, in about 9 minutes; writes tests/bench/results.*.
 	@$(BIN)/python -m tests.bench
 
 .PHONY: bench-size

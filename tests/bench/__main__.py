@@ -17,7 +17,7 @@ from tests.bench.measure import Slot
 from tests.bench.progress import progress
 from tests.bench.report import Results, as_json, as_text
 
-ROUNDS, SLOT = 5, Slot(warm_up=0.7, seconds=2.2)
+ROUNDS, SLOT = 3, Slot(warm_up=0.7, seconds=2.2)
 # To see where one stands, with few systems and callers; the figures are rough.
 QUICK_ROUNDS, QUICK_SLOT = 3, Slot(warm_up=0.5, seconds=1.0)
 DIRECTORY = Path(__file__).parent
