@@ -15,27 +15,23 @@ class Calls:
         self.under_way = 0
         self._arrived = 0
         self._idle = asyncio.Event()
-        self._release: asyncio.Event | None = None
+        # While answers are held back, what lets them go.
+        self.hold: asyncio.Event | None = None
 
     def begin(self) -> None:
         """Counts a call that arrived."""
         self.under_way += 1
         self._arrived += 1
 
-    async def held(self) -> None:
-        """Waits as long as answers are held back."""
-        if self._release is not None:
-            await self._release.wait()
-
     def end(self) -> None:
         """Counts a call off that has its answer."""
         self.under_way -= 1
-        if not self.under_way:
+        if not self.under_way and self.hold is not None:
             self._idle.set()
 
     async def quiet(self) -> None:
         """Holds answers back, and waits until no more calls arrive: a caller who waits for an answer makes none."""
-        self._release = asyncio.Event()
+        self.hold = asyncio.Event()
         for _ in range(round(MAX_QUIET_WAIT / QUIET)):
             arrived = self._arrived
             await asyncio.sleep(QUIET)
@@ -44,11 +40,11 @@ class Calls:
 
     def release(self) -> None:
         """Lets the answers go."""
-        if self._release is not None:
-            self._release.set()
+        if self.hold is not None:
+            self.hold.set()
 
     async def idle(self) -> None:
-        """Waits until no call is under way."""
+        """Waits until no call is under way; to be called once answers have been held back."""
         while self.under_way:
             self._idle.clear()
             await self._idle.wait()

@@ -7,7 +7,6 @@ a caller without a key has none read at all.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -20,64 +19,67 @@ from server.api.buffers import Buffers, Room
 from server.api.call import Interceptor, request_id_from
 from server.api.servicer import ParticipantServicer
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
-from server.errors import DeadlineExceeded, FieldViolation, Internal, InvalidArgument, RequestTooLarge, ServiceError
+from server.errors import Internal, ServiceError
 from server.rpc.calls import Calls
+from server.rpc.receiving import Context, Receiver, malformed
 
-# gRPC's own default, and more than a participant can hold.
-MAX_REQUEST_BYTES = 4 << 20
-# What grpcio reads at the most. It refuses what is larger in its own words, so a little more is read to refuse in ours.
-READ_BYTES = 5 << 20
 # What a call under way is taken to hold: about the answer with the largest participant, and see ANSWER_COPIES.
 CALL_BYTES = 160 << 10
 # Python holds an answer until the caller has taken it, and so does grpcio.
 ANSWER_COPIES = 2
-# How long a message may take to arrive, in seconds.
-RECEIVE_TIMEOUT = 10.0
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 def service_handlers(
     service: ServiceDescriptor, servicer: ParticipantServicer, interceptor: Interceptor, buffers: Buffers, calls: Calls
 ) -> grpc.GenericRpcHandler:
     """Returns the handlers of all RPCs of a service."""
-    handlers = {method.name: _handler(method, servicer, interceptor, buffers, calls) for method in service.methods}
+    receiver = Receiver(buffers)
+    handlers = {method.name: _handler(method, servicer, interceptor, receiver, calls) for method in service.methods}
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
 def _handler(
-    method: MethodDescriptor, servicer: ParticipantServicer, interceptor: Interceptor, buffers: Buffers, calls: Calls
+    method: MethodDescriptor,
+    servicer: ParticipantServicer,
+    interceptor: Interceptor,
+    receiver: Receiver,
+    calls: Calls,
 ) -> Any:
     name = method.name
     call_method = getattr(servicer, name)
     parse = GetMessageClass(method.input_type).FromString
 
     async def answer(_messages: object, context: Context) -> bytes:
-        room = Room(buffers)
+        room = Room(receiver.buffers)
         # Called when the caller has taken the answer, or has gone.
         context.add_done_callback(room.release)  # type: ignore[arg-type]  # grpc-stubs has a class where a function goes
 
         async def receive(organization_id: str, deadline: float) -> Message:
-            return _decoded(parse, await _received(context, room, organization_id, deadline))
+            request = await receiver.receive(context, room, organization_id, deadline)
+            room.resize(CALL_BYTES)
+            return _decoded(parse, request)
 
         metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
-        time_left = context.time_remaining()
         calls.begin()
         try:
             response = await interceptor.run(
-                name, call_method, receive, metadata, time_left=time_left, peer=context.peer
+                name, call_method, receive, metadata, time_left=context.time_remaining(), peer=context.peer
             )
+            serialized = response.SerializeToString()
+            size = ANSWER_COPIES * len(serialized)
+            if size > CALL_BYTES:
+                room.resize(size)
+            if calls.hold is not None:
+                await calls.hold.wait()
         except ServiceError as error:
-            await calls.held()
+            if calls.hold is not None:
+                await calls.hold.wait()
             request_id = (isinstance(error, Internal) and error.request_id) or request_id_from(metadata)
             await _abort(context, error, request_id)
             raise AssertionError("abort returned") from None
         else:
-            serialized = response.SerializeToString()
-            room.resize(ANSWER_COPIES * len(serialized))
-            await calls.held()
             return serialized
         finally:
             calls.end()
@@ -86,35 +88,11 @@ def _handler(
     return grpc.stream_unary_rpc_method_handler(answer, request_deserializer=None, response_serializer=None)
 
 
-async def _received(context: Context, room: Room, organization_id: str, deadline: float) -> bytes:
-    """Returns the call's one message. Raises InvalidArgument, DeadlineExceeded and Overloaded."""
-    deadline = min(deadline, asyncio.get_running_loop().time() + RECEIVE_TIMEOUT)
-    # How long the message is shows when it is there.
-    await room.acquire(organization_id, READ_BYTES, deadline)
-    try:
-        async with asyncio.timeout_at(deadline):
-            # Whether there is a second one is not asked: that costs a tenth of a call, and nobody reads it.
-            request = await context.read()
-    except TimeoutError:
-        raise DeadlineExceeded from None
-    room.resize(CALL_BYTES)
-    if not isinstance(request, bytes):
-        raise _malformed("the call ended without a message")
-    if len(request) > MAX_REQUEST_BYTES:
-        raise RequestTooLarge(f"a message may have at most {MAX_REQUEST_BYTES} bytes, this one has {len(request)}")
-    return request
-
-
 def _decoded(parse: Callable[[bytes], Message], request: bytes) -> Message:
     try:
         return parse(request)
     except DecodeError:
-        raise _malformed("the request is no message of this method, or not UTF-8") from None
-
-
-def _malformed(message: str) -> InvalidArgument:
-    violation = FieldViolation("", "MALFORMED", message)
-    return InvalidArgument((violation,), message, reason="MALFORMED_REQUEST")
+        raise malformed("the request is no message of this method, or not UTF-8") from None
 
 
 async def _abort(context: Context, error: ServiceError, request_id: str) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health_pb2_grpc import HealthServicer
 
 from server.operations.health import Health
 
@@ -17,7 +16,7 @@ LIVENESS = "liveness"
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class HealthService(HealthServicer):  # type: ignore[misc]  # the package comes without types
+class HealthService:
     """Answers health probes and watches. They need no key."""
 
     def __init__(self, health: Health) -> None:
@@ -57,3 +56,20 @@ class HealthService(HealthServicer):  # type: ignore[misc]  # the package comes 
         if name not in READINESS_NAMES:
             return statuses(status=statuses.SERVICE_UNKNOWN)
         return statuses(status=statuses.SERVING if self._health.ready else statuses.NOT_SERVING)
+
+
+def health_handlers(health: Health) -> grpc.GenericRpcHandler:
+    """Returns the handlers of the service."""
+    service = HealthService(health)
+    request = health_pb2.HealthCheckRequest.FromString
+    response = health_pb2.HealthCheckResponse.SerializeToString
+    return grpc.method_handlers_generic_handler(
+        health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+        {
+            "Check": grpc.unary_unary_rpc_method_handler(service.Check, request, response),
+            "List": grpc.unary_unary_rpc_method_handler(
+                service.List, health_pb2.HealthListRequest.FromString, health_pb2.HealthListResponse.SerializeToString
+            ),
+            "Watch": grpc.unary_stream_rpc_method_handler(service.Watch, request, response),
+        },
+    )

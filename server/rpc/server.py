@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
 
 from server.api.buffers import Buffers
 from server.api.call import Interceptor
@@ -17,8 +16,9 @@ from server.certificates import Certificates
 from server.config import Address, ConfigurationError
 from server.operations.health import Health
 from server.rpc.calls import Calls
-from server.rpc.handlers import READ_BYTES, service_handlers
-from server.rpc.health import HealthService
+from server.rpc.handlers import service_handlers
+from server.rpc.health import health_handlers
+from server.rpc.receiving import READ_BYTES
 from server.rpc.reflection import reflection_handlers
 from server.rpc.tls import server_credentials
 from server.sockets import bound
@@ -71,16 +71,17 @@ def grpc_servers(
     reflect: bool,
 ) -> Sequence[grpc.aio.Server]:
     """Returns the servers that serve as one; they listen nowhere yet."""
-    handlers = [service_handlers(SERVICE, servicer, interceptor, buffers, calls)]
+    # Generic handlers all, and none as generated code adds them: for each method that is registered grpcio keeps a
+    # request for its next call, and looks at every one of them again for every call.
+    handlers = [service_handlers(SERVICE, servicer, interceptor, buffers, calls), health_handlers(health)]
     if reflect:
         handlers += reflection_handlers()
-    return [_server(handlers, health) for _ in range(SERVERS)]
+    return [_server(handlers) for _ in range(SERVERS)]
 
 
-def _server(handlers: Sequence[grpc.GenericRpcHandler], health: Health) -> grpc.aio.Server:
+def _server(handlers: Sequence[grpc.GenericRpcHandler]) -> grpc.aio.Server:
     server = grpc.aio.server(options=OPTIONS)
     server.add_generic_rpc_handlers(handlers)
-    health_pb2_grpc.add_HealthServicer_to_server(HealthService(health), server)
     return server
 
 
