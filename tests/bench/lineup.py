@@ -40,7 +40,7 @@ class Servers:
 
     @cached_property
     def nothing_shared(self) -> Server:
-        return self._stack.enter_context(running("tests.bench.systems.nothing", str(SERVERS)))
+        return self._stack.enter_context(running("tests.bench.systems.nothing", str(SERVERS), tuned=True))
 
     @cached_property
     def one_statement(self) -> Server:
@@ -80,7 +80,7 @@ LINEUP = (
     Entry("nothing", "gRPC: grpcio, doing nothing", FEW_TO_MANY, lambda field, on: field.called("grpc", on.nothing)),
     Entry(
         "nothing_shared",
-        f"gRPC: the same, {SERVERS} servers on a port",
+        f"gRPC: the same, {SERVERS} servers on a port, tuned",
         CALLERS,
         lambda field, on: field.called("grpc", on.nothing_shared),
     ),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +32,18 @@ class Server:
 
 
 @contextmanager
-def running(module: str, *arguments: str) -> Iterator[Server]:
-    """Runs one of these modules as a process."""
-    with running_program([sys.executable, "-m", module, *arguments]) as server:
+def running(module: str, *arguments: str, tuned: bool = False) -> Iterator[Server]:
+    """Runs one of these modules as a process, `tuned` with our settings of grpcio and else with its defaults."""
+    # Who imports this service has its settings in the environment.
+    inherited = {name: value for name, value in os.environ.items() if tuned or not name.startswith("GRPC_")}
+    with running_program([sys.executable, "-m", module, *arguments], inherited) as server:
         yield server
 
 
 @contextmanager
-def running_program(command: Sequence[str | Path]) -> Iterator[Server]:
+def running_program(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Runs a program that prints its address once it answers."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             address = process.stdout.readline().strip()
