@@ -89,6 +89,8 @@ async def serving(
         log_config=None,
         access_log=False,
         server_header=False,
+        # Who calls is whoever is connected: what a header says of that, anybody may write.
+        proxy_headers=False,
         timeout_graceful_shutdown=1,
     )
     server = HttpServer(config, listener, certificates)

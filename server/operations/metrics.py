@@ -18,7 +18,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -28,6 +27,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from server.operations.call_counts import BUCKETS as CALL_SECONDS
 from server.operations.call_counts import CallCounts
+from server.operations.tallies import TalliedHistogram
 from server.operations.workers import WorkerProcesses
 
 # In seconds.
@@ -61,25 +61,24 @@ class Metrics:
         # When a series began, which nothing here asks for, would be a series of its own beside each.
         disable_created_metrics()
         self._registry = CollectorRegistry()
+        self._histograms: list[TalliedHistogram] = []
         self._calls = CallCounts(service, rpcs, self._registry)
         self.started, self.handled = self._calls.started, self._calls.handled
-        self._http_seconds = self._histogram(
+        self._http_seconds = self._tallied(
             "http_server_request_duration_seconds", "How long HTTP requests took, with the reading of their bodies.",
             CALL_SECONDS, "http_request_method", "http_route", "http_response_status_code",
         )  # fmt: skip
-        # Looking a labelled child up costs more than counting on it.
-        self._http_by_labels: dict[tuple[str, str, int], Histogram] = {}
-        self._statement_upserts = self._histogram(
+        self._statement_upserts = self._tallied(
             "participants_statement_upserts", "Upserts that went to the database in one statement.", STATEMENT_UPSERTS
         )
-        self._statement_seconds = self._histogram(
+        self._statement_seconds = self._tallied(
             "participants_statement_seconds", "How long statements of upserts took, with the commit.", STATEMENT_SECONDS
         )
         self._retries = self._counter("participants_retries", "Upserts that went to the database once more.")
         self._refusals = self._counter(
             "participants_refusals", "Calls and batch items that were told an error, by reason.", "reason"
         )
-        self._lag = self._histogram("participants_event_loop_lag_seconds", "How late a timer ran.", LAG_SECONDS)
+        self._lag = self._tallied("participants_event_loop_lag_seconds", "How late a timer ran.", LAG_SECONDS)
         build = Gauge(
             "participants_build_info", "The versions that run.", ["version", "python", "grpcio"],
             registry=self._registry, multiprocess_mode="livemax",
@@ -92,15 +91,12 @@ class Metrics:
         """Counts an HTTP request that was answered. `route` is a path template, empty where there is none."""
         if method not in HTTP_METHODS:
             method = "_OTHER"
-        histogram = self._http_by_labels.get((method, route, status))
-        if histogram is None:
-            histogram = self._http_by_labels[method, route, status] = self._http_seconds.labels(method, route, status)
-        histogram.observe(seconds)
+        self._http_seconds.tally(method, route, str(status)).add(seconds)
 
     def statement(self, upserts: int, seconds: float) -> None:
         """Counts a statement that wrote, or tried to write, so many upserts."""
-        self._statement_upserts.observe(upserts)
-        self._statement_seconds.observe(seconds)
+        self._statement_upserts.tally().add(upserts)
+        self._statement_seconds.tally().add(seconds)
 
     def retried(self) -> None:
         """Counts an upsert that must go to the database once more."""
@@ -125,7 +121,7 @@ class Metrics:
             self._update()
             due = time.perf_counter() + SAMPLE_EVERY
             await asyncio.sleep(SAMPLE_EVERY)
-            self._lag.observe(max(0.0, time.perf_counter() - due))
+            self._lag.tally().add(max(0.0, time.perf_counter() - due))
 
     def exposition(self) -> bytes:
         """Returns the metrics in Prometheus' text format."""
@@ -141,14 +137,18 @@ class Metrics:
 
     def _update(self) -> None:
         self._calls.flush()
+        for histogram in self._histograms:
+            histogram.flush()
         for gauge, read in self._gauges:
             gauge.set(read())
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(name, documentation, labels, registry=self._registry)
 
-    def _histogram(self, name: str, documentation: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        return Histogram(name, documentation, labels, buckets=buckets, registry=self._registry)
+    def _tallied(self, name: str, documentation: str, bounds: Sequence[float], *labels: str) -> TalliedHistogram:
+        histogram = TalliedHistogram(name, documentation, bounds, labels, self._registry)
+        self._histograms.append(histogram)
+        return histogram
 
 
 def forget_worker(pid: int) -> None:

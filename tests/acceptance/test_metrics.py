@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from uuid import uuid4
@@ -13,6 +14,7 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from server.operations.metrics import SAMPLE_EVERY
 from tests.conftest import Deployment, deployed
 from tests.support.clients import GrpcClient, HttpClient
 from tests.support.manifests import queries
@@ -111,6 +113,8 @@ def test_calls_are_counted_once_whichever_worker_took_them(deployment: Deploymen
         ("grpc_server_handled_total", "UNAUTHENTICATED"): 2,
         ("grpc_server_handling_seconds_count", "OK"): 10,
     }
+    # What the tests before have written is told by then.
+    time.sleep(2 * SAMPLE_EVERY)
     written = value(deployment, "participants_statement_upserts_sum")
     for _ in range(5):
         for client in clients(deployment, deployment.tenant.key):
@@ -128,7 +132,7 @@ def test_calls_are_counted_once_whichever_worker_took_them(deployment: Deploymen
 
     # A worker tells the others what it counted twice a second; then all of them show the same.
     eventually(lambda: all(counted() == expected for _ in range(3)))
-    assert value(deployment, "participants_statement_upserts_sum") - written == 30
+    eventually(lambda: value(deployment, "participants_statement_upserts_sum") - written == 30)
     requests = {"http_request_method": "POST", "http_route": "/v1/participants:batchCreate"}
     assert value(deployment, "http_server_request_duration_seconds_count", **requests) == 6
     assert value(deployment, "participants_refusals_total", reason="API_KEY_INVALID") >= 2
