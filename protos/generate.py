@@ -2,7 +2,7 @@
 
     python protos/generate.py stubs DIRECTORY        the packages `participants` and `buf`, into DIRECTORY; and in
                                                      participants/protos the protos with all that they import, and
-                                                     in participants/comments.json what our comments say
+                                                     in participants/descriptors.binpb ours with their comments
     python protos/generate.py image FILE [PROTOS]    a descriptor set with imports and comments, for buf
 
 The one import that no installed package carries as a .proto file is buf/validate/validate.proto; protovalidate
@@ -11,14 +11,12 @@ carries its descriptor, protoc reads that as well, and for those who need the fi
 
 from __future__ import annotations
 
-import json
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, field_mask_pb2, timestamp_pb2
 from google.protobuf.message_factory import GetMessageClass
@@ -55,7 +53,7 @@ def write_stubs(directory: Path) -> int:
     messages = [f"--python_out={directory}", f"--mypy_out={directory}"]
     services = [f"--grpc_python_out={directory}", f"--mypy_grpc_out={directory}"]
     write_protos(directory / "participants" / "protos")
-    write_comments(directory / "participants" / "comments.json")
+    write_descriptors(directory / "participants" / "descriptors.binpb")
     return run_protoc(PROTOS, [*messages, VALIDATE]) or run_protoc(PROTOS, [*messages, *services, *files(PROTOS)])
 
 
@@ -71,30 +69,11 @@ def write_protos(directory: Path) -> None:
             target.write_bytes(source.read_bytes())
 
 
-def write_comments(file: Path) -> None:
-    """Writes what stands above each message, field and method of ours, by full name: stubs are without comments."""
-    comments = {
-        full_name(source, location.path): paragraphs(location.leading_comments)
-        for source in descriptor_pb2.FileDescriptorSet.FromString(image()).file
-        if source.name in files(PROTOS)
-        for location in source.source_code_info.location
-        if location.leading_comments and len(location.path) % 2 == 0
-    }
-    file.write_text(json.dumps(comments, indent=1, ensure_ascii=False) + "\n")
-
-
-def full_name(file: descriptor_pb2.FileDescriptorProto, path: Sequence[int]) -> str:
-    """Returns the name of what a path of SourceCodeInfo leads to: numbers of repeated fields, each with an index."""
-    names, node = [file.package], cast("Any", file)
-    for number, index in zip(path[::2], path[1::2], strict=True):
-        node = getattr(node, node.DESCRIPTOR.fields_by_number[number].name)[index]
-        names.append(node.name)
-    return ".".join(names)
-
-
-def paragraphs(comment: str) -> str:
-    """Returns a comment without its line breaks, but for those between paragraphs."""
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in comment.strip().split("\n\n"))
+def write_descriptors(file: Path) -> None:
+    """Writes the descriptors of our protos with what the stubs leave out of them: the comments."""
+    compiled = descriptor_pb2.FileDescriptorSet.FromString(image())
+    ours = [each for each in compiled.file if each.name in files(PROTOS)]
+    file.write_bytes(descriptor_pb2.FileDescriptorSet(file=ours).SerializeToString(deterministic=True))
 
 
 def image() -> bytes:

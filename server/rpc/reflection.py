@@ -3,15 +3,58 @@ wire, so one servicer answers both."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
+
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
+from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import aio
 
 from server.api.servicer import SERVICE
+from server.api.sources import described_files
 
 _NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
+
+
+class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package comes without types
+    """Reflection that shows the comments of our protos, which the descriptors in the stubs are without."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        super().__init__(names, _Pool())
+        # By what reflection answers by itself.
+        self._described = {_bare(file.name): file.SerializeToString() for file in described_files()}
+
+    async def ServerReflectionInfo(  # noqa: N802  # the RPC's name
+        self, requests: AsyncIterable[reflection_pb2.ServerReflectionRequest], context: Any
+    ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
+        async for answer in super().ServerReflectionInfo(requests, context):
+            if answer.HasField("file_descriptor_response"):
+                files = answer.file_descriptor_response.file_descriptor_proto
+                files[:] = [self._described.get(file, file) for file in files]
+            yield answer
+
+
+class _Pool:
+    """The pool of all descriptors, which finds a file by one of its RPCs, too."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(descriptor_pool.Default(), name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802  # the pool's name
+        pool = descriptor_pool.Default()
+        try:
+            return pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return pool.FindMethodByName(symbol).containing_service.file
+
+
+def _bare(name: str) -> bytes:
+    file = descriptor_pb2.FileDescriptorProto()
+    descriptor_pool.Default().FindFileByName(name).CopyToProto(file)
+    return file.SerializeToString()
 
 
 def _describe_v1() -> None:
@@ -26,7 +69,7 @@ def reflection_handlers() -> list[grpc.GenericRpcHandler]:
     """Returns the handlers of both versions. They need no key."""
     _describe_v1()
     health = health_pb2.DESCRIPTOR.services_by_name["Health"]
-    servicer = aio.ReflectionServicer((SERVICE.full_name, health.full_name, *_NAMES))
+    servicer = _Reflection((SERVICE.full_name, health.full_name, *_NAMES))
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,

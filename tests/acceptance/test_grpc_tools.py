@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2
 
 from tests.conftest import Deployment
@@ -49,14 +50,40 @@ def test_grpcurl_describes_the_rules_of_a_request(deployment: Deployment) -> Non
     assert "max_len" in described
 
 
+@pytest.mark.parametrize(
+    ("symbol", "comment"),
+    [
+        pytest.param("participants.v1.CreateParticipantRequest", "// The caller's identifier for", id="fields"),
+        pytest.param("participants.v1.Participant.external_id", "// The caller's identifier for", id="field"),
+        pytest.param("participants.v1.Participant", "// A participant is what a loyalty", id="message"),
+        pytest.param(f"{SERVICE}.CreateParticipant", "// Creates a participant, or updates", id="RPC"),
+        pytest.param("participants.v1.Participant.Status", "// Lifecycle state.", id="enum"),
+    ],
+)
+def test_grpcurl_shows_the_comments(deployment: Deployment, symbol: str, comment: str) -> None:
+    assert comment in grpcurl(deployment, "describe", symbol).stdout
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_has_the_comments_in_both_versions(deployment: Deployment, version: str) -> None:
+    answer = reflected(deployment, version, reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE))
+    files = map(FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto)
+    commented = {file.name for file in files if file.source_code_info.location}
+    assert commented == {"participants/v1/participant.proto", "participants/v1/participant_service.proto"}
+
+
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 def test_reflection_answers_in_both_versions(deployment: Deployment, version: str) -> None:
-    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    answer = reflected(deployment, version, reflection_pb2.ServerReflectionRequest(list_services=""))
+    services = {service.name for service in answer.list_services_response.service}
+    assert {SERVICE, f"grpc.reflection.{version}.ServerReflection"} <= services
+
+
+def reflected(deployment: Deployment, version: str, request: Any) -> Any:
     with grpc.insecure_channel(deployment.service.grpc_address) as channel:
         call: Any = channel.stream_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
         (answer,) = call(iter([request.SerializeToString()]), timeout=10)
-    services = reflection_pb2.ServerReflectionResponse.FromString(answer).list_services_response.service
-    assert {SERVICE, f"grpc.reflection.{version}.ServerReflection"} <= {service.name for service in services}
+    return reflection_pb2.ServerReflectionResponse.FromString(answer)
 
 
 def test_grpcurl_calls_with_a_key(deployment: Deployment) -> None:
