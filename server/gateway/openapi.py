@@ -8,11 +8,11 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.empty_pb2 import Empty
 from participants.v1.participant_service_pb2 import CreateParticipantResponse
 
-from server.errors import Code
 from server.gateway.comments import Comments
+from server.gateway.error_responses import ERROR, ErrorResponses
 from server.gateway.parameters import Parameters
 from server.gateway.routes import Route, Routes, answered, basic_view
-from server.gateway.schemas import Schema, Schemas, is_required
+from server.gateway.schemas import Schemas, is_required
 
 DESCRIPTION = """\
 Every call needs an API key, which reaches the data of one organization.
@@ -31,41 +31,20 @@ EXAMPLES: dict[str, Any] = {
     "UpdateParticipant": {"first_name": "Jane", "remove_attributes": ["plan"], "add_tags": ["gold"]},
     "SetParticipantStatus": {"status": "SUSPENDED"},
 }
-ERROR: Schema = {
-    "type": "object",
-    "properties": {
-        "code": {"type": "string"},
-        "message": {"type": "string"},
-        "details": {
-            "type": "object",
-            "properties": {
-                "fields": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "properties": {name: {"type": "string"} for name in ("field", "reason", "message")},
-                        "required": ["field", "reason", "message"],
-                    },
-                }
-            },
-            "required": ["fields"],
-        },
-    },
-    "required": ["code", "message"],
-}
-# Beside the error table: what HTTP alone has to say of a body.
-BODY_ERRORS = {408: "request_timeout", 413: "payload_too_large", 415: "unsupported_media_type"}
 
 
 def document(service: ServiceDescriptor) -> dict[str, Any]:
     """Returns the document, as what JSON is made from."""
     comments = Comments()
     schemas = Schemas(comments)
+    errors = ErrorResponses()
     paths: dict[str, dict[str, Any]] = {}
     for route in Routes(service):
+        titles = _titles(service, route, comments)
         paths.setdefault(route.template, {})[route.http_method.lower()] = {
-            **_titles(service, route, comments),
+            **titles,
             **_operation(route, schemas, comments),
+            "responses": _answers(route, schemas) | errors.of(route, titles["description"]),
         }
     package: str = service.file.package
     return {
@@ -77,7 +56,7 @@ def document(service: ServiceDescriptor) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": {**schemas.components, "Error": ERROR},
-            "responses": {str(status): _error(status, codes) for status, codes in _errors().items()},
+            "responses": errors.components,
             "securitySchemes": {
                 "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -100,12 +79,6 @@ def _operation(route: Route, schemas: Schemas, comments: Comments) -> dict[str, 
         if route.rpc in EXAMPLES:
             content["example"] = EXAMPLES[route.rpc]
         operation["requestBody"] = {"required": True, "content": {"application/json": content}}
-    errors = {
-        str(status): {"$ref": f"#/components/responses/{status}"}
-        for status in _errors()
-        if route.body or status not in BODY_ERRORS
-    }
-    operation["responses"] = {**_answers(route, schemas), **errors}
     return operation
 
 
@@ -138,40 +111,3 @@ def _answers(route: Route, schemas: Schemas) -> dict[str, Any]:
         answers["200"]["description"] = "It existed."
         answers["201"] = {"description": "It was created.", "headers": {"Location": location}, "content": content}
     return answers
-
-
-def _errors() -> dict[int, list[str]]:
-    """Returns the codes that callers may get, by HTTP status."""
-    errors: dict[int, list[str]] = {status: [code] for status, code in BODY_ERRORS.items()}
-    for code in Code:
-        errors.setdefault(code.http_status, []).append(code.http_code)
-    return dict(sorted(errors.items()))
-
-
-def _error(status: int, codes: list[str]) -> dict[str, Any]:
-    schema: Schema = {
-        "allOf": [{"$ref": "#/components/schemas/Error"}, {"properties": {"code": {"enum": codes}}}],
-    }
-    headers: dict[str, Any] = {}
-    if status in {409, 429, 503}:
-        headers["Retry-After"] = {
-            "description": "After how many seconds a retry makes sense, where it does.",
-            "schema": {"type": "integer"},
-        }
-    return {
-        "description": ", ".join(f"`{code}`" + _grpc_name(code) for code in codes),
-        "headers": headers,
-        "content": {"application/json": {"schema": schema, "example": _error_example(status, codes[0])}},
-    }
-
-
-def _grpc_name(http_code: str) -> str:
-    """Returns how the descriptions of the RPCs call a code, where they do."""
-    return next((f" (`{code.name}`)" for code in Code if code.http_code == http_code), "")
-
-
-def _error_example(status: int, code: str) -> dict[str, Any]:
-    if status != Code.INVALID_ARGUMENT.http_status:
-        return {"code": code, "message": "what is wrong, in a sentence"}
-    field = {"field": "external_id", "reason": "REQUIRED", "message": "value is required"}
-    return {"code": code, "message": "external_id: value is required", "details": {"fields": [field]}}

@@ -116,8 +116,8 @@ class ParticipantServiceServicer:
         Of an existing participant only what the request carries changes; an upsert that changes nothing writes
         nothing. Over HTTP the answer is the participant alone: 201 with `Location` when it was created, else 200.
 
-        Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` does not name a
-        program of the caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
+        Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` does not name a program of
+        the caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
         which to retry; `ABORTED` when the participant is locked by another transaction.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -212,6 +212,8 @@ class ParticipantServiceServicer:
         """Creates or updates up to 1,000 participants. Every item is an upsert of its own: one bad item spoils no other,
         and two items with the same `external_id` apply in order. A deadline that passes in the middle leaves some
         items written; sending the same batch again is safe.
+
+        Errors: `INVALID_ARGUMENT` for more than 1,000 requests. What is wrong with an item is in its result.
 
         Errors: `INVALID_ARGUMENT` when there are more than 1,000 items; what is wrong with an item is in its result.
         """
