@@ -49,7 +49,7 @@ inserted AS (
         CASE WHEN m %% 10 > 0 THEN 'ACTIVE' WHEN m %% 100 > 0 THEN 'SUSPENDED' ELSE 'CLOSED' END,
         'Participant ' || n, CASE WHEN m %% 50 = 0 THEN 'family@example.com' ELSE n || '@example.com' END,
         jsonb_build_object('plan', 'premium', 'number', n::text),
-        CASE WHEN m %% 250 = 249 THEN ARRAY['rare'] WHEN m %% 5 = 0 THEN ARRAY['vip', 'beta']
+        CASE WHEN m %% 250 = 248 THEN ARRAY['rare'] WHEN m %% 5 = 0 THEN ARRAY['vip', 'beta']
             WHEN m %% 5 = 1 THEN ARRAY['beta'] ELSE '{{}}' END,
         created_at, created_at
     FROM new
@@ -88,6 +88,8 @@ CASES = (
     Case("external_id_prefix", {"external_id_prefix": "a"}, "external_id LIKE 'a%'"),
     Case("created_after", {"created_after": 1_767_312_000_000_000},
          "created_at > to_timestamp(1767312000)"),
+    Case("rare tag, program_id", {"tag": "rare", "program_id": PROGRAM}, "'rare' = ANY (tags)"),
+    Case("email, program_id", {"email": "family@example.com", "program_id": PROGRAM}, "email = 'family@example.com'"),
     Case("tag, status SUSPENDED", {"tag": "vip", "status": "SUSPENDED"}, "'vip' = ANY (tags) AND status = 'SUSPENDED'"),
     Case("tag, program_id, status", {"tag": "beta", "program_id": PROGRAM, "status": "ACTIVE"},
          "'beta' = ANY (tags) AND status = 'ACTIVE'"),

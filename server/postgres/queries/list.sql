@@ -3,7 +3,8 @@
 -- `ahead` is a range of one index, from the page's position on, and never more than $12 rows, whatever the other filters
 -- keep of them: that bounds what a page costs. Its last row is answered beside the page, to go on after it where the page
 -- could not be filled. What hangs on the participants is read for all of them at once, which touches far fewer blocks than
--- one after another. What stands in braces depends on the order and on which index leads: see lists.py.
+-- one after another, and enrollments only once, for the filter and for the answer. What stands in braces depends on the
+-- order and on which index leads: see lists.py.
 --
 -- In: $1 the organization; $2, $3 and $4, $5 a time and an id, between which the range in created_at is; $6 and $7 the
 -- least external_id and what is greater than the greatest; $8 status, $9 email, $10 tag, $11 program, null where there is
@@ -17,12 +18,8 @@ WITH ahead AS MATERIALIZED (
     ORDER BY {order}
     LIMIT $12::int
 ),
-passing AS MATERIALIZED (
-    SELECT
-        l.*,
-        l.attributes::text AS attributes_text,
-        count(*) OVER () AS found,
-        row_number() OVER (ORDER BY {order}) AS place
+suiting AS MATERIALIZED (
+    SELECT l.*
     FROM {candidates} AS l
     WHERE (l.created_at, l.participant_id) > ($2::timestamptz, $3::uuid)
         AND (l.created_at, l.participant_id) < ($4::timestamptz, $5::uuid)
@@ -31,7 +28,25 @@ passing AS MATERIALIZED (
         AND ($8::text IS NULL OR l.status = $8::text)
         AND ($9::text IS NULL OR l.email = $9::text)
         AND ($10::text IS NULL OR $10::text = ANY (l.tags))
-        AND {enrolled}
+),
+enrolled AS MATERIALIZED (
+    SELECT e.participant_id, array_agg(e.program_id ORDER BY e.enrolled_at, e.program_id) AS program_ids
+    FROM enrollments AS e
+    WHERE e.organization_id = $1::uuid
+        AND e.participant_id = ANY (ARRAY(SELECT l.participant_id FROM suiting AS l ORDER BY {order} LIMIT {asked}))
+        AND e.active
+    GROUP BY e.participant_id
+),
+passing AS MATERIALIZED (
+    SELECT
+        l.*,
+        e.program_ids,
+        l.attributes::text AS attributes_text,
+        count(*) OVER () AS found,
+        row_number() OVER (ORDER BY {order}) AS place
+    FROM suiting AS l
+    LEFT JOIN enrolled AS e ON e.participant_id = l.participant_id
+    WHERE {enrolled}
     ORDER BY {order}
     LIMIT $13::int
 ),
@@ -44,14 +59,6 @@ sized AS (
 ),
 page AS MATERIALIZED (
     SELECT * FROM sized WHERE coalesce(bytes_before, 0) < $14::int
-),
-enrolled AS MATERIALIZED (
-    SELECT e.participant_id, array_agg(e.program_id::text ORDER BY e.enrolled_at, e.program_id) AS program_ids
-    FROM enrollments AS e
-    WHERE e.organization_id = $1::uuid
-        AND e.participant_id = ANY (ARRAY(SELECT p.participant_id FROM page AS p))
-        AND e.active
-    GROUP BY e.participant_id
 ),
 counted AS MATERIALIZED (
     SELECT c.participant_id, array_agg(jsonb_build_array(c.counter_key, c.value::text)) AS counters
@@ -89,14 +96,13 @@ SELECT
     p.tags,
     (extract(epoch FROM p.created_at) * 1000000)::bigint AS created_at,
     (extract(epoch FROM p.updated_at) * 1000000)::bigint AS updated_at,
-    coalesce(e.program_ids, '{{}}') AS program_ids,
+    coalesce(p.program_ids::text[], '{{}}') AS program_ids,
     p.attributes_text AS attributes,
     c.counters,
     b.balances,
     t.tiers
 FROM (SELECT) AS always
 LEFT JOIN page AS p ON true
-LEFT JOIN enrolled AS e ON e.participant_id = p.participant_id
 LEFT JOIN counted AS c ON c.participant_id = p.participant_id
 LEFT JOIN held AS b ON b.participant_id = p.participant_id
 LEFT JOIN reached AS t ON t.participant_id = p.participant_id

@@ -33,11 +33,9 @@ _ORDERS = {
 
 _COLUMNS = {"created_at": "l.created_at, l.participant_id", "external_id": "l.external_id"}
 
-_ENROLLED = (
-    "EXISTS (SELECT FROM enrollments AS e WHERE e.organization_id = $1::uuid"
-    " AND e.participant_id = l.participant_id AND e.program_id = $11::uuid AND e.active)"
-)
-
+# Of a program that does not lead, whoever else suits is asked for its enrollments; else as many as the page may hold.
+_ENROLLED = "$11::uuid IS NULL OR $11::uuid = ANY (e.program_ids)"
+_ASKED = "CASE WHEN $11::uuid IS NULL THEN $13::int END"
 
 # Labels name participants; the other indexes lead to their rows at once.
 _LABELLED = (
@@ -53,9 +51,10 @@ def _list(lead: str, order: str, direction: str) -> Query:
     if table == "participant_labels":
         # What the index has, and no more: the table is not even looked at.
         parts |= {"columns": _COLUMNS[order], "candidates": _LABELLED.format(**parts)}
-    # Where its label leads, a look at every enrollment would cost as much as all the rest.
-    enrolled = "$11::uuid IS NOT NULL" if lead == "program" else f"($11::uuid IS NULL OR {_ENROLLED})"
-    text = text_of("list").format(table=table, condition=condition, enrolled=enrolled, **parts)
+    parts |= {"enrolled": _ENROLLED, "asked": _ASKED}
+    if lead == "program":
+        parts |= {"enrolled": "true", "asked": "$13::int"}
+    text = text_of("list").format(table=table, condition=condition, **parts)
     return Query(f"list_{lead}_{order}{direction.lower().replace(' ', '_')}".encode(), text.encode())
 
 

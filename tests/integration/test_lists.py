@@ -1,0 +1,68 @@
+"""What bounds the cost of a page; `make bench-lists` counts its blocks among 5 million participants."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from server.participants.listing import Filters, Listing
+from server.participants.model import Upsert
+from server.postgres import queries
+from server.postgres.database import Database
+from server.postgres.participants import PostgresParticipants
+from server.postgres.reading import PostgresReading
+from tests.conftest import Tenant, new_tenant
+
+TAGGED = 60
+
+
+@pytest.fixture
+def tenant(database: str) -> Tenant:
+    return new_tenant(database, "acme")
+
+
+@pytest.fixture
+async def reading(database: str, tenant: Tenant) -> AsyncIterator[PostgresReading]:
+    """The reads of an organization with participants who have a tag and are enrolled."""
+    connections = Database(database)
+    await connections.open()
+    common: dict[str, Any] = {"attributes": {}, "tags": ["vip"], "program_id": tenant.program_id, "size": 100}
+    await PostgresParticipants(connections).upsert(
+        [Upsert(organization_id=tenant.organization_id, external_id=f"user-{n}", **common) for n in range(TAGGED)]
+    )
+    yield PostgresReading(connections)
+    await connections.close()
+
+
+@pytest.mark.parametrize("filters", [{"tag": "vip"}, {"tag": "vip", "status": "ACTIVE"}, {"program_id": ""}])
+async def test_a_page_that_a_label_leads_looks_at_fewer_than_it_may_list_and_goes_on(
+    reading: PostgresReading, tenant: Tenant, filters: dict[str, Any]
+) -> None:
+    filters = {name: value or tenant.program_id for name, value in filters.items()}
+    first = Listing(Filters(tenant.organization_id, **filters), "external_id", descending=False, page_size=50)
+    page = await reading.list(first)
+    assert len(page.participants) == 38
+    rest = await reading.list(Listing(first.filters, "external_id", False, 50, page.end))
+    assert len({each.id for each in (*page.participants, *rest.participants)}) == TAGGED
+    assert rest.end is None
+
+
+@pytest.mark.parametrize("lead", ["all", "status", "email", "tag", "program"])
+def test_enrollments_are_read_once_for_the_filter_and_the_answer(database: str, lead: str) -> None:
+    query = queries.LIST[lead, "created_at", False]
+    with psycopg.connect(database) as connection:
+        connection.execute(b"PREPARE list AS " + query.text)
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        row = connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE list({', '.join(['NULL'] * 14)})").fetchone()
+    assert row is not None
+    scans = [node for node in nodes(row[0][0]["Plan"]) if node.get("Relation Name") == "enrollments"]
+    assert len(scans) == 1
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from nodes(below)
