@@ -129,7 +129,7 @@ async def service(
             PostgresKeys(database), fixed_key=settings.api_key, fixed_organization_id=fixed_organization_id
         )
         stack.push_async_callback(authenticator.close)
-        probe = Probe(conninfo)
+        probe = Probe(conninfo, database)
         stack.push_async_callback(probe.close)
         health = Health(probe.can_write)
         _watch(metrics, database, writer, health)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from server.config import Conninfo
 from server.errors import Unavailable
@@ -39,6 +40,9 @@ class Database:
     def __init__(self, conninfo: Conninfo, connections: int = 10) -> None:
         self._pool = connection_pool(conninfo, connections)
         self._idle: list[PreparedConnection] = []
+        # All that are taken from the pool, and what was under way on them when somebody last asked.
+        self._taken: WeakSet[PreparedConnection] = WeakSet()
+        self._under_way: Mapping[PreparedConnection, object] = {}
         # How many wait for the pool: what is given back goes to them first.
         self._waiting = 0
         self._background: set[asyncio.Task[None]] = set()
@@ -58,6 +62,22 @@ class Database:
         stats = self._pool.get_stats()
         size = stats["pool_size"]
         return PoolLoad(size, size - stats["pool_available"] - len(self._idle), stats["requests_waiting"])
+
+    def overdue(self) -> Sequence[int]:
+        """Returns the backends whose statements have been under way since this was last asked; nothing waits for it."""
+        before = self._under_way
+        self._under_way = {each: each.under_way for each in self._taken if each.under_way is not None}
+        return [each.backend for each, statement in self._under_way.items() if before.get(each) is statement]
+
+    async def lose(self, backends: Collection[int]) -> None:
+        """Closes the connections to these backends, whose answers are lost, and what else was open beside them."""
+        for prepared in list(self._taken):
+            if prepared.backend in backends:
+                prepared.lose()
+        idle, self._idle = self._idle, []
+        await self._pool.drain()
+        for prepared in idle:
+            await self._pool.putconn(prepared.detach())
 
     async def write(self, query: Query, *parameters: bytes | None) -> Sequence[Row]:
         """Runs one query in a commit of its own, and returns its rows. Parameters are in Postgres' text format.
@@ -104,9 +124,11 @@ class Database:
             await self._pool.putconn(prepared.detach())
         self._waiting += 1
         try:
-            return PreparedConnection(await self._pool.getconn())
+            prepared = PreparedConnection(await self._pool.getconn())
         finally:
             self._waiting -= 1
+        self._taken.add(prepared)
+        return prepared
 
     def _keeps(self, prepared: PreparedConnection) -> bool:
         """Keeps a connection for the next statement, unless it is under way, broken, due or waited for."""

@@ -44,6 +44,8 @@ class PreparedConnection:
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
         self.taken = time.monotonic()
+        # The process id of the server's end, also when the connection is closed.
+        self.backend = connection.pgconn.backend_pid
         self._pgconn = connection.pgconn
         self._socket = connection.pgconn.socket
         self._loop = asyncio.get_running_loop()
@@ -61,6 +63,11 @@ class PreparedConnection:
     def is_idle(self) -> bool:
         """Whether the next statement can be run: none is under way, and the server has not gone."""
         return self._answer is None and self._pgconn.status == ConnStatus.OK
+
+    @property
+    def under_way(self) -> object | None:
+        """The statement that has been sent and has no answer yet; it is equal to nothing but itself."""
+        return None if self._is_writing else self._answer
 
     def is_alive(self) -> bool:
         """Looks whether the server has gone, which the event loop may not have come round to tell; for an idle one."""
@@ -101,6 +108,12 @@ class PreparedConnection:
             if self._answer is not None:
                 self._fail(psycopg.OperationalError("the statement did not end when it was cancelled"))
                 self._pgconn.finish()
+
+    def lose(self) -> None:
+        """Closes the connection, since the answer to its statement is lost, unless it has just come."""
+        if self._answer is not None and not self._readable.poll(0):
+            self._fail(psycopg.OperationalError("the answer to the statement is lost"))
+            self._pgconn.finish()
 
     def close(self) -> None:
         """Closes the connection, on which nothing is under way, so that the pool replaces it."""

@@ -1,15 +1,23 @@
-"""Asks Postgres whether it takes writes, on a connection of its own: a busy pool must not look like a dead database."""
+"""Asks Postgres whether it takes writes, on a connection of its own: a busy pool must not look like a dead database.
+
+When it does, and statements of others have been without an answer since it was last asked, it is asked of them,
+too. A network that swallowed packets for a while leaves connections behind on which neither end ever hears of the other
+again, and the kernel does not notice where something in between, a proxy, acknowledges what is sent. Through PgBouncer,
+whose connections have process ids of their own, such statements are not found, and wait until their callers go.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 import psycopg
 from psycopg import AsyncConnection
 
 from server.config import ConfigurationError, Conninfo
 from server.postgres import queries
+from server.postgres.database import Database
 from server.postgres.errors import described
 from server.postgres.prepared import PreparedConnection
 from server.postgres.session import connection_options, session_conninfo
@@ -22,10 +30,14 @@ TIMEOUT = 1.0
 
 
 class Probe:
-    """One connection that is kept for asking, and made anew when it was lost."""
+    """One connection that is kept for asking, and made anew when it was lost.
 
-    def __init__(self, conninfo: Conninfo) -> None:
+    `database` has the connections on which lost answers are to be found.
+    """
+
+    def __init__(self, conninfo: Conninfo, database: Database | None = None) -> None:
         self._conninfo = conninfo
+        self._database = database
         self._connection: PreparedConnection | None = None
         self._failure: str | None = None
 
@@ -49,7 +61,12 @@ class Probe:
         """Returns what is in the way of a write, if there is something."""
         try:
             async with asyncio.timeout(TIMEOUT):
-                return None if await self._write() else "it is read-only"
+                overdue = self._database.overdue() if self._database is not None else []
+                connection = await self._connected()
+                ((writable, *_),) = await connection.run(queries.CAN_WRITE, ())
+                if overdue:
+                    await self._lose(connection, overdue)
+                return None if writable else "it is read-only"
         except TimeoutError:
             return f"no answer within {TIMEOUT} s"
         except psycopg.Error as error:
@@ -59,10 +76,18 @@ class Probe:
         except OSError as error:
             return type(error).__name__
 
-    async def _write(self) -> bool:
+    async def _connected(self) -> PreparedConnection:
         if self._connection is None:
             connection = await AsyncConnection.connect(session_conninfo(self._conninfo), **connection_options())
             self._connection = PreparedConnection(connection)
-            await self._connection.prepare(queries.CAN_WRITE)
-        ((writable, *_),) = await self._connection.run(queries.CAN_WRITE, ())
-        return bool(writable)
+            for query in (queries.CAN_WRITE, queries.IDLE_BACKENDS):
+                await self._connection.prepare(query)
+        return self._connection
+
+    async def _lose(self, connection: PreparedConnection, overdue: Sequence[int]) -> None:
+        """Has the database close its connections to those backends that have nothing to do."""
+        assert self._database is not None
+        idle = await connection.run(queries.IDLE_BACKENDS, [f"{{{','.join(map(str, overdue))}}}".encode()])
+        if idle:
+            logger.warning("answers of the database are lost; its connections are made anew")
+            await self._database.lose({pid for (pid,) in idle})

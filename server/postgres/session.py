@@ -10,10 +10,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from server.config import Conninfo
 
-# How long to wait for a new connection; in seconds.
-CONNECT_TIMEOUT = 3
-# A network that swallows packets is noticed this soon; in milliseconds.
-TCP_USER_TIMEOUT = 5_000
+# How long to wait for a new connection; in seconds. The first packet is sent again after one, and libpq knows no less.
+CONNECT_TIMEOUT = 2
+# A network that swallows packets is noticed this soon, which is time enough for a packet to be sent four times; in
+# milliseconds. Of a connection on which nothing is sent it is known this much later: a probe is then sent each second.
+TCP_USER_TIMEOUT = 3_000
+KEEPALIVE_SECONDS = 3
 
 # Upserts wait for other transactions' locks only where two insert the same key, and then briefly. The plans of our
 # statements are all look-ups by key, made once per connection: planning each execution anew would cost more than
@@ -42,7 +44,8 @@ def connection_options() -> dict[str, Any]:
         "application_name": "participants",
         "connect_timeout": CONNECT_TIMEOUT,
         "tcp_user_timeout": TCP_USER_TIMEOUT,
-        "keepalives_idle": 30,
+        "keepalives_idle": KEEPALIVE_SECONDS,
+        "keepalives_interval": 1,
     }
 
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from server.errors import Unavailable
+from server.postgres import queries
+from server.postgres.database import Database
+from server.postgres.migrations import migrate
 from server.postgres.probe import Probe
+from server.postgres.queries.query import Query
 from tests.conftest import own_directory
+from tests.faults.proxy import Mode, Proxy
 from tests.support.own_postgres import OwnPostgres
+
+# A query that finds nothing, and its parameters.
+NOBODY = (queries.GET, b"00000000-0000-0000-0000-000000000000", b"00000000-0000-0000-0000-000000000000")
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +106,56 @@ async def test_a_full_disk_takes_no_writes(small_disk: Path) -> None:
     finally:
         await probe.close()
         postgres.stop()
+
+
+@pytest.fixture
+def proxy(own_postgres: OwnPostgres) -> Iterator[Proxy]:
+    started = Proxy(f"{conninfo_to_dict(own_postgres.conninfo)['host']}/.s.PGSQL.5432", seed=1)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+async def beyond(own_postgres: OwnPostgres, proxy: Proxy) -> AsyncIterator[Database]:
+    """Connections through the proxy."""
+    migrate(own_postgres.conninfo, report=lambda line: None)
+    host, port = proxy.address
+    database = Database(make_conninfo(own_postgres.conninfo, host=host, port=port))
+    await database.open()
+    await database.read(*NOBODY)
+    yield database
+    await database.close()
+
+
+async def test_an_answer_that_the_network_lost_is_not_waited_for_and_neither_is_the_next(
+    own_postgres: OwnPostgres, proxy: Proxy, beyond: Database
+) -> None:
+    probe = Probe(own_postgres.conninfo, beyond)
+    proxy.set(Mode.BLACKHOLE)
+    lost = asyncio.create_task(beyond.read(*NOBODY))
+    # What is open stays dead.
+    proxy.set(Mode.PASS)
+    await until(lost.done, probe)
+    with pytest.raises(Unavailable):
+        await lost
+    async with asyncio.timeout(5):
+        assert await beyond.read(*NOBODY) == []
+    await probe.close()
+
+
+async def test_a_statement_that_takes_long_is_waited_for(own_postgres: OwnPostgres, beyond: Database) -> None:
+    slow = Query(b"slow", b"SELECT 'done' FROM pg_sleep(2.5)")
+    await beyond._idle[0].prepare(slow)
+    probe = Probe(own_postgres.conninfo, beyond)
+    running = asyncio.create_task(beyond.read(slow))
+    await until(running.done, probe)
+    assert await running == [("done",)]
+    await probe.close()
+
+
+async def until(done: Callable[[], bool], probe: Probe) -> None:
+    """Probes again and again, as the health watch does, until then."""
+    async with asyncio.timeout(20):
+        while not done():
+            assert await probe.can_write()
+            await asyncio.sleep(0.3)

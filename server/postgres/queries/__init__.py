@@ -1,4 +1,4 @@
-"""The queries of requests, one a .sql file beside this one, and the one that health asks."""
+"""The queries of requests, one a .sql file beside this one, and those that health asks."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ FIND_KEYS = _read("find_keys")
 FIND_KEYS_OF_MANY = _read("find_keys_of_many")
 MARK_KEYS_USED = _read("mark_keys_used")
 CAN_WRITE = _read("can_write")
+IDLE_BACKENDS = _read("idle_backends")
 # Those of requests, which every connection of the pool has prepared.
 ALL = (
     *(UPSERT_ONE, *UPSERT.values(), GET, LOOKUP, *LIST.values(), UPDATE, ENROLL, DELETE),
