@@ -8,7 +8,10 @@ ARG EXTRAS=""
 # The dependencies are a layer of their own, built anew only when the lock changes. Byte code that is never checked
 # against its source stays valid whatever happens to the files' times.
 COPY requirements.lock ./
-RUN for section in runtime $EXTRAS; do sed -n "/^# $section\$/,/^\$/p" requirements.lock; done > runtime.txt \
+RUN for section in runtime $EXTRAS; do \
+      grep -qx "# $section" requirements.lock || { echo "requirements.lock has no section $section"; exit 1; }; \
+      sed -n "/^# $section\$/,/^\$/p" requirements.lock >> runtime.txt; \
+    done \
     && sed -n '/^# build$/,/^$/p' requirements.lock > build.txt \
     && python -m venv --without-pip /opt/participants \
     && python -m pip --python /opt/participants install --no-compile --require-hashes -r runtime.txt \
