@@ -16,9 +16,14 @@ TIMEOUT = 3.0
 
 
 @click.command()
-@click.option("--service", default="", help="The health name to ask for, such as liveness; empty is the whole.")
+@click.option(
+    "--service", default="", help="The name to ask about, such as liveness. By default the service as a whole."
+)
 def health(service: str) -> None:
-    """Ask the service on this machine how it is: exit status 0 when it serves, 1 when it does not."""
+    """Ask the service on this machine whether it serves.
+
+    Exit status 0 when it does, 1 when it does not or gives no answer.
+    """
     settings = read_settings(os.environ)
     with open_channel(settings) as channel:
         try:

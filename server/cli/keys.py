@@ -21,10 +21,13 @@ def keys() -> None:
 
 @keys.command()
 @click.option("--organization", required=True, type=NAME, help="Whose key it is; made if there is none of that name.")
-@click.option("--name", default="", help="What the key is for, to tell keys apart.")
+@click.option("--name", default="", help="What the key is for.")
 @click.option("--expires-in-days", type=click.IntRange(1, 36_500), help="Without this, the key never expires.")
 def create(organization: str, name: str, expires_in_days: int | None) -> None:
-    """Make a key and print it. It is shown once: only a hash of it is stored."""
+    """Make a key and print it.
+
+    It is shown once: only a hash of it is stored.
+    """
     expires_at = None if expires_in_days is None else datetime.now(UTC) + timedelta(days=expires_in_days)
     with connection() as opened:
         key_id, key = administration.create_key(opened, organization, name, expires_at)
@@ -36,7 +39,10 @@ def create(organization: str, name: str, expires_in_days: int | None) -> None:
 @click.option("--organization", type=NAME, help="Only this organization's keys.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def list_keys(organization: str | None, as_json: bool) -> None:
-    """List keys, oldest first; the keys themselves are not stored and cannot be shown."""
+    """List keys, oldest first.
+
+    The keys themselves are not stored, and cannot be shown.
+    """
     with connection() as opened:
         print_list(administration.list_keys(opened, organization), ListedKey, as_json=as_json)
 
@@ -45,9 +51,10 @@ def list_keys(organization: str | None, as_json: bool) -> None:
 @click.argument("key_id")
 @click.option("--overlap", required=True, type=DURATION, help="How long the old key works beside the new: 24h, 7d, 0s.")
 def rotate(key_id: str, overlap: timedelta) -> None:
-    """Make a key to follow the one with this id, and print it, once. The old key expires after the overlap.
+    """Make a key to replace the one with this id, and print it.
 
-    The new key has the organization and the name of the old one, and lives as long, if the old one was made to expire.
+    It is shown once. The old key works until the overlap is over. The new key has the organization and the name of the
+    old one, and lives as long, if the old one was made to expire.
     """
     with connection() as opened:
         try:
@@ -69,7 +76,10 @@ def rotate(key_id: str, overlap: timedelta) -> None:
 @keys.command()
 @click.argument("key_id")
 def revoke(key_id: str) -> None:
-    """Revoke the key with this id, as `keys list` shows it. It stops working within 10 seconds."""
+    """Revoke the key with this id, as `keys list` shows it.
+
+    It stops working within 10 seconds.
+    """
     with connection() as opened:
         if not administration.revoke_key(opened, key_id):
             raise _no_such_key(key_id)

@@ -14,7 +14,7 @@ from server.postgres.administration import ListedProgram, NameTaken, NoSuchOrgan
 
 @click.group()
 def programs() -> None:
-    """Create and list the programs that participants can be enrolled in."""
+    """Create and list the programs of organizations."""
 
 
 @programs.command()
@@ -30,7 +30,7 @@ def create(organization: str, name: str) -> None:
                 f"there is no organization {organization!r}; `participants keys create` makes one"
             ) from None
         except NameTaken:
-            raise CommandError(f"{organization!r} has a program {name!r} already") from None
+            raise CommandError(f"{organization!r} already has a program {name!r}") from None
 
 
 @programs.command("list")

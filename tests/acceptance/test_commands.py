@@ -238,6 +238,12 @@ def test_every_command_has_help(path: tuple[str, ...]) -> None:
         assert re.search(r"(?s)\n  [A-Z].+\.", shown.output.partition("\nOptions:")[0])
 
 
+@pytest.mark.parametrize("group", [(), ("keys",), ("programs",)], ids=str)
+def test_a_group_shows_what_its_commands_do_in_whole_sentences(group: tuple[str, ...]) -> None:
+    commands = CliRunner().invoke(participants, [*group, "--help"]).output.partition("\nCommands:\n")[2]
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands.splitlines()), commands
+
+
 def test_the_commands_that_scripts_rely_on_are_there() -> None:
     promised: set[tuple[str, ...]] = {("serve",), ("migrate",), ("import",), ("health",)}
     promised |= {("protos",), ("list",), ("get",), ("export",)}

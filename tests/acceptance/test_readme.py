@@ -79,8 +79,8 @@ def test_the_commands_for_keys_and_programs_work(service: Service, directory: Pa
     assert shell(commands[0], service, directory).startswith("sk_")
     listed = shell(f"{commands[1]}", service, directory)
     key_id = re.findall(r'"key_id": "(\w+)"', listed)[0]
-    assert shell(commands[2].replace("0123456789abcdef", key_id), service, directory).startswith("sk_")
-    assert shell(commands[3].replace("0123456789abcdef", key_id), service, directory) == f"revoked {key_id}\n"
+    assert shell(commands[2].replace("KEY_ID", key_id), service, directory).startswith("sk_")
+    assert shell(commands[3].replace("KEY_ID", key_id), service, directory) == f"revoked {key_id}\n"
     assert re.fullmatch(r"[0-9a-f-]{36}\n", shell(commands[4], service, directory))
 
 

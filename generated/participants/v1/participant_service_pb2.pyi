@@ -90,7 +90,8 @@ class CreateParticipantRequest(_message.Message):
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tags that replace those the participant has, at most 256, of 1 to 255 code points each. They are lower-cased
-        and stripped of repeats, the first place kept, and take at most 16,384 bytes of UTF-8 together. Empty leaves the tags as they are.
+        and stripped of repeats, the first place kept, and take at most 16,384 bytes of UTF-8 together. Empty leaves the
+        tags as they are.
         """
 
     def __init__(
@@ -306,12 +307,12 @@ class ListParticipantsRequest(_message.Message):
     page_size: _builtins.int
     """How many participants a page holds at most; more than 200 means 200. Zero means 50."""
     page_token: _builtins.str
-    """The `next_page_token` of the page before, to go on where that ended. Filters and `order_by` must be those of the
-    page before; `page_size` may change. Empty begins the list.
+    """The `next_page_token` of the previous page, to continue where it ended. Filters and `order_by` must be the same as
+    for that page; `page_size` may change. Empty begins the list.
     """
     order_by: _builtins.str
-    """`created_at` or `external_id`, with ` desc` for the last first. `external_id` is ordered byte for byte. Empty means
-    `created_at`.
+    """`created_at` or `external_id`, with ` desc` for descending order. `external_id` is ordered byte for byte. Empty
+    means `created_at`.
     """
     status: _participant_pb2.Participant.Status.ValueType
     """Only participants with this status. Unspecified filters nothing."""
@@ -327,11 +328,11 @@ class ListParticipantsRequest(_message.Message):
     """Only participants whose `external_id` begins with this, byte for byte. Empty filters nothing."""
     @_builtins.property
     def created_after(self) -> _timestamp_pb2.Timestamp:
-        """Only participants that were created later than this, and not at this very time. Absent filters nothing."""
+        """Only participants that were created after this time (exclusive). Absent filters nothing."""
 
     @_builtins.property
     def created_before(self) -> _timestamp_pb2.Timestamp:
-        """Only participants that were created earlier than this, and not at this very time. Absent filters nothing."""
+        """Only participants that were created before this time (exclusive). Absent filters nothing."""
 
     def __init__(
         self,
@@ -439,7 +440,7 @@ class UpdateParticipantRequest(_message.Message):
     empty clears it.
     """
     etag: _builtins.str
-    """The `etag` that the participant must still have, else nothing changes. Empty makes no condition."""
+    """The `etag` that the participant must still have; otherwise nothing changes. Empty makes no condition."""
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Attributes to merge by key into those the participant has; a value may be empty. At most 256 keys, of 1 to 255
@@ -450,7 +451,8 @@ class UpdateParticipantRequest(_message.Message):
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tags that replace those the participant has, at most 256, of 1 to 255 code points each. They are lower-cased
-        and stripped of repeats, the first place kept, and take at most 16,384 bytes of UTF-8 together. Empty leaves the tags as they are.
+        and stripped of repeats, the first place kept, and take at most 16,384 bytes of UTF-8 together. Empty leaves the
+        tags as they are.
         """
 
     @_builtins.property
@@ -461,8 +463,8 @@ class UpdateParticipantRequest(_message.Message):
 
     @_builtins.property
     def add_tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Tags to add behind those that the participant has, or behind `tags`; at most 256. They are lower-cased, and one that
-        is there keeps its place. Empty adds none.
+        """Tags to add behind those that the participant has, or behind `tags`; at most 256. They are lower-cased, and one
+        that is there keeps its place. Empty adds none.
         """
 
     @_builtins.property
@@ -553,7 +555,7 @@ class SetParticipantStatusRequest(_message.Message):
     status: _participant_pb2.Participant.Status.ValueType
     """The status to set. Unspecified is refused."""
     etag: _builtins.str
-    """The `etag` that the participant must still have, else nothing changes. Empty makes no condition."""
+    """The `etag` that the participant must still have; otherwise nothing changes. Empty makes no condition."""
     def __init__(
         self,
         *,
@@ -704,7 +706,7 @@ class DeleteParticipantRequest(_message.Message):
     id: _builtins.str
     """The participant's `id`, a UUID. Empty is refused."""
     etag: _builtins.str
-    """The `etag` that the participant must still have, else nothing changes. Empty makes no condition."""
+    """The `etag` that the participant must still have; otherwise nothing changes. Empty makes no condition."""
     def __init__(
         self,
         *,
@@ -734,7 +736,7 @@ class BatchCreateParticipantsRequest(_message.Message):
         VIEW_UNSPECIFIED: BatchCreateParticipantsRequest._View.ValueType  # 0
         """The same as `FULL`."""
         BASIC: BatchCreateParticipantsRequest._View.ValueType  # 1
-        """Only `id`, `external_id`, `etag` and the result: for callers who need no more, and a good deal faster."""
+        """Only `id`, `external_id`, `etag` and the result: for callers who need no more; a good deal faster."""
         FULL: BatchCreateParticipantsRequest._View.ValueType  # 2
         """The whole participant."""
 
@@ -744,7 +746,7 @@ class BatchCreateParticipantsRequest(_message.Message):
     VIEW_UNSPECIFIED: BatchCreateParticipantsRequest.View.ValueType  # 0
     """The same as `FULL`."""
     BASIC: BatchCreateParticipantsRequest.View.ValueType  # 1
-    """Only `id`, `external_id`, `etag` and the result: for callers who need no more, and a good deal faster."""
+    """Only `id`, `external_id`, `etag` and the result: for callers who need no more; a good deal faster."""
     FULL: BatchCreateParticipantsRequest.View.ValueType  # 2
     """The whole participant."""
 
@@ -755,7 +757,7 @@ class BatchCreateParticipantsRequest(_message.Message):
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreateParticipantRequest]:
         """The upserts, at most 1,000, applied in order where they name the same participant. Each is validated on its
-        own, so that one bad item spoils no other. Empty is answered with no results.
+        own, so that a bad item does not affect the others. Empty is answered with no results.
         """
 
     def __init__(
@@ -791,7 +793,7 @@ class BatchCreateParticipantsResponse(_message.Message):
         """What the upsert did. Absent when the item failed."""
         @_builtins.property
         def participant(self) -> _participant_pb2.Participant:
-            """The participant as it was committed, or of it what `view` asked for. Absent when the item failed."""
+            """The participant as it was committed, or the part of it that `view` asked for. Absent when the item failed."""
 
         @_builtins.property
         def status(self) -> _status_pb2.Status:

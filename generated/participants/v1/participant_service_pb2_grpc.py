@@ -32,8 +32,8 @@ class ParticipantServiceStub:
     Every call needs an API key in the metadata `x-api-key` (or `authorization: Bearer ...`). A key belongs to an
     organization and reaches that organization's data alone.
 
-    Whatever was acknowledged is in the next answer of every read. All that is asked of one participant at once ends as if
-    it had been done one after the other.
+    Every read reflects every write that was acknowledged before it. Concurrent calls for one participant take effect as
+    if they had been made one after another.
 
     Errors are `google.rpc.Status` with `google.rpc.ErrorInfo` always, `google.rpc.BadRequest` where fields are at
     fault, and `google.rpc.RetryInfo` where a retry makes sense.
@@ -103,8 +103,8 @@ class ParticipantServiceServicer:
     Every call needs an API key in the metadata `x-api-key` (or `authorization: Bearer ...`). A key belongs to an
     organization and reaches that organization's data alone.
 
-    Whatever was acknowledged is in the next answer of every read. All that is asked of one participant at once ends as if
-    it had been done one after the other.
+    Every read reflects every write that was acknowledged before it. Concurrent calls for one participant take effect as
+    if they had been made one after another.
 
     Errors are `google.rpc.Status` with `google.rpc.ErrorInfo` always, `google.rpc.BadRequest` where fields are at
     fault, and `google.rpc.RetryInfo` where a retry makes sense.
@@ -113,8 +113,8 @@ class ParticipantServiceServicer:
     def CreateParticipant(self, request, context):
         """Creates a participant, or updates the one that has the same `external_id` (an upsert).
 
-        Of an existing participant only what the request carries changes; an upsert that changes nothing writes
-        nothing. Over HTTP the answer is the participant alone: 201 with `Location` when it was created, else 200.
+        Only what the request carries changes in an existing participant; an upsert that changes nothing writes nothing.
+        Over HTTP the answer is the participant alone: 201 with `Location` when it was created, otherwise 200.
 
         Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` does not name a program of
         the caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
@@ -145,8 +145,8 @@ class ParticipantServiceServicer:
     def ListParticipants(self, request, context):
         """Lists the participants of the caller's organization that pass every filter, a page at a time.
 
-        A page goes on where the last one ended, also while participants come and go: what was there all along is listed
-        exactly once. A page may be shorter than `page_size`, or empty, and still not be the last: only an empty
+        Each page continues where the last one ended, even while participants come and go: what was there all along is
+        listed exactly once. A page may be shorter than `page_size`, or even empty, without being the last: only an empty
         `next_page_token` ends the list.
 
         Errors: `INVALID_ARGUMENT` for a `page_token` that was not made for the same filters and the same order.
@@ -167,7 +167,7 @@ class ParticipantServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetParticipantStatus(self, request, context):
-        """Moves one participant to a status, from any other. To the status that it has already is no change.
+        """Moves one participant to a status, from any other. Setting the status that it already has changes nothing.
 
         Errors: `NOT_FOUND` when there is no such participant; `ABORTED` when `etag` is no longer current, or another
         transaction keeps the participant locked.
@@ -177,8 +177,8 @@ class ParticipantServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EnrollParticipant(self, request, context):
-        """Enrolls one participant in a program. Enrolling twice is one enrollment; one that had ended becomes active again,
-        in its old place.
+        """Enrolls one participant in a program. Enrolling twice makes one enrollment; one that had ended becomes active
+        again, in its old place.
 
         Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
         the participant locked.
@@ -188,7 +188,7 @@ class ParticipantServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnenrollParticipant(self, request, context):
-        """Ends one participant's enrollment in a program. Where there is none, nothing changes.
+        """Ends one participant's enrollment in a program. If there is none, nothing changes.
 
         Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
         the participant locked.
@@ -198,22 +198,20 @@ class ParticipantServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteParticipant(self, request, context):
-        """Erases one participant and all that hangs on it, for good. The next upsert of its `external_id` creates a new
-        participant with a new `id`. Over HTTP the answer is 204.
+        """Erases one participant and everything that belongs to it, for good. The next upsert of its `external_id` creates a
+        new participant with a new `id`. Over HTTP the answer is 204.
 
-        Errors: `NOT_FOUND` when there is no such participant, or no longer; `ABORTED` when `etag` is no longer current, or
-        another transaction keeps the participant locked.
+        Errors: `NOT_FOUND` when there is no such participant (any more); `ABORTED` when `etag` is no longer current,
+        or another transaction keeps the participant locked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchCreateParticipants(self, request, context):
-        """Creates or updates up to 1,000 participants. Every item is an upsert of its own: one bad item spoils no other,
-        and two items with the same `external_id` apply in order. A deadline that passes in the middle leaves some
-        items written; sending the same batch again is safe.
-
-        Errors: `INVALID_ARGUMENT` for more than 1,000 requests. What is wrong with an item is in its result.
+        """Creates or updates up to 1,000 participants. Every item is an upsert of its own: a bad item does not affect the
+        others, and items with the same `external_id` apply in order. A deadline that passes halfway leaves some items
+        written; sending the same batch again is safe.
 
         Errors: `INVALID_ARGUMENT` when there are more than 1,000 items; what is wrong with an item is in its result.
         """
@@ -288,8 +286,8 @@ class ParticipantService:
     Every call needs an API key in the metadata `x-api-key` (or `authorization: Bearer ...`). A key belongs to an
     organization and reaches that organization's data alone.
 
-    Whatever was acknowledged is in the next answer of every read. All that is asked of one participant at once ends as if
-    it had been done one after the other.
+    Every read reflects every write that was acknowledged before it. Concurrent calls for one participant take effect as
+    if they had been made one after another.
 
     Errors are `google.rpc.Status` with `google.rpc.ErrorInfo` always, `google.rpc.BadRequest` where fields are at
     fault, and `google.rpc.RetryInfo` where a retry makes sense.

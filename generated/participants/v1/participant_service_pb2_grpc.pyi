@@ -33,8 +33,8 @@ class ParticipantServiceStub:
     Every call needs an API key in the metadata `x-api-key` (or `authorization: Bearer ...`). A key belongs to an
     organization and reaches that organization's data alone.
 
-    Whatever was acknowledged is in the next answer of every read. All that is asked of one participant at once ends as if
-    it had been done one after the other.
+    Every read reflects every write that was acknowledged before it. Concurrent calls for one participant take effect as
+    if they had been made one after another.
 
     Errors are `google.rpc.Status` with `google.rpc.ErrorInfo` always, `google.rpc.BadRequest` where fields are at
     fault, and `google.rpc.RetryInfo` where a retry makes sense.
@@ -47,8 +47,8 @@ class ParticipantServiceStub:
     CreateParticipant: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.CreateParticipantRequest, _participant_service_pb2.CreateParticipantResponse]
     """Creates a participant, or updates the one that has the same `external_id` (an upsert).
 
-    Of an existing participant only what the request carries changes; an upsert that changes nothing writes
-    nothing. Over HTTP the answer is the participant alone: 201 with `Location` when it was created, else 200.
+    Only what the request carries changes in an existing participant; an upsert that changes nothing writes nothing.
+    Over HTTP the answer is the participant alone: 201 with `Location` when it was created, otherwise 200.
 
     Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` does not name a program of
     the caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
@@ -67,8 +67,8 @@ class ParticipantServiceStub:
     ListParticipants: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.ListParticipantsRequest, _participant_service_pb2.ListParticipantsResponse]
     """Lists the participants of the caller's organization that pass every filter, a page at a time.
 
-    A page goes on where the last one ended, also while participants come and go: what was there all along is listed
-    exactly once. A page may be shorter than `page_size`, or empty, and still not be the last: only an empty
+    Each page continues where the last one ended, even while participants come and go: what was there all along is
+    listed exactly once. A page may be shorter than `page_size`, or even empty, without being the last: only an empty
     `next_page_token` ends the list.
 
     Errors: `INVALID_ARGUMENT` for a `page_token` that was not made for the same filters and the same order.
@@ -81,37 +81,35 @@ class ParticipantServiceStub:
     another transaction keeps the participant locked. Then nothing is written.
     """
     SetParticipantStatus: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.SetParticipantStatusRequest, _participant_service_pb2.SetParticipantStatusResponse]
-    """Moves one participant to a status, from any other. To the status that it has already is no change.
+    """Moves one participant to a status, from any other. Setting the status that it already has changes nothing.
 
     Errors: `NOT_FOUND` when there is no such participant; `ABORTED` when `etag` is no longer current, or another
     transaction keeps the participant locked.
     """
     EnrollParticipant: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.EnrollParticipantRequest, _participant_service_pb2.EnrollParticipantResponse]
-    """Enrolls one participant in a program. Enrolling twice is one enrollment; one that had ended becomes active again,
-    in its old place.
+    """Enrolls one participant in a program. Enrolling twice makes one enrollment; one that had ended becomes active
+    again, in its old place.
 
     Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
     the participant locked.
     """
     UnenrollParticipant: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.UnenrollParticipantRequest, _participant_service_pb2.UnenrollParticipantResponse]
-    """Ends one participant's enrollment in a program. Where there is none, nothing changes.
+    """Ends one participant's enrollment in a program. If there is none, nothing changes.
 
     Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
     the participant locked.
     """
     DeleteParticipant: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.DeleteParticipantRequest, _empty_pb2.Empty]
-    """Erases one participant and all that hangs on it, for good. The next upsert of its `external_id` creates a new
-    participant with a new `id`. Over HTTP the answer is 204.
+    """Erases one participant and everything that belongs to it, for good. The next upsert of its `external_id` creates a
+    new participant with a new `id`. Over HTTP the answer is 204.
 
-    Errors: `NOT_FOUND` when there is no such participant, or no longer; `ABORTED` when `etag` is no longer current, or
-    another transaction keeps the participant locked.
+    Errors: `NOT_FOUND` when there is no such participant (any more); `ABORTED` when `etag` is no longer current,
+    or another transaction keeps the participant locked.
     """
     BatchCreateParticipants: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.BatchCreateParticipantsRequest, _participant_service_pb2.BatchCreateParticipantsResponse]
-    """Creates or updates up to 1,000 participants. Every item is an upsert of its own: one bad item spoils no other,
-    and two items with the same `external_id` apply in order. A deadline that passes in the middle leaves some
-    items written; sending the same batch again is safe.
-
-    Errors: `INVALID_ARGUMENT` for more than 1,000 requests. What is wrong with an item is in its result.
+    """Creates or updates up to 1,000 participants. Every item is an upsert of its own: a bad item does not affect the
+    others, and items with the same `external_id` apply in order. A deadline that passes halfway leaves some items
+    written; sending the same batch again is safe.
 
     Errors: `INVALID_ARGUMENT` when there are more than 1,000 items; what is wrong with an item is in its result.
     """
@@ -123,8 +121,8 @@ class ParticipantServiceAsyncStub(ParticipantServiceStub):
     Every call needs an API key in the metadata `x-api-key` (or `authorization: Bearer ...`). A key belongs to an
     organization and reaches that organization's data alone.
 
-    Whatever was acknowledged is in the next answer of every read. All that is asked of one participant at once ends as if
-    it had been done one after the other.
+    Every read reflects every write that was acknowledged before it. Concurrent calls for one participant take effect as
+    if they had been made one after another.
 
     Errors are `google.rpc.Status` with `google.rpc.ErrorInfo` always, `google.rpc.BadRequest` where fields are at
     fault, and `google.rpc.RetryInfo` where a retry makes sense.
@@ -134,8 +132,8 @@ class ParticipantServiceAsyncStub(ParticipantServiceStub):
     CreateParticipant: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.CreateParticipantRequest, _participant_service_pb2.CreateParticipantResponse]  # type: ignore[assignment]
     """Creates a participant, or updates the one that has the same `external_id` (an upsert).
 
-    Of an existing participant only what the request carries changes; an upsert that changes nothing writes
-    nothing. Over HTTP the answer is the participant alone: 201 with `Location` when it was created, else 200.
+    Only what the request carries changes in an existing participant; an upsert that changes nothing writes nothing.
+    Over HTTP the answer is the participant alone: 201 with `Location` when it was created, otherwise 200.
 
     Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` does not name a program of
     the caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
@@ -154,8 +152,8 @@ class ParticipantServiceAsyncStub(ParticipantServiceStub):
     ListParticipants: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.ListParticipantsRequest, _participant_service_pb2.ListParticipantsResponse]  # type: ignore[assignment]
     """Lists the participants of the caller's organization that pass every filter, a page at a time.
 
-    A page goes on where the last one ended, also while participants come and go: what was there all along is listed
-    exactly once. A page may be shorter than `page_size`, or empty, and still not be the last: only an empty
+    Each page continues where the last one ended, even while participants come and go: what was there all along is
+    listed exactly once. A page may be shorter than `page_size`, or even empty, without being the last: only an empty
     `next_page_token` ends the list.
 
     Errors: `INVALID_ARGUMENT` for a `page_token` that was not made for the same filters and the same order.
@@ -168,37 +166,35 @@ class ParticipantServiceAsyncStub(ParticipantServiceStub):
     another transaction keeps the participant locked. Then nothing is written.
     """
     SetParticipantStatus: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.SetParticipantStatusRequest, _participant_service_pb2.SetParticipantStatusResponse]  # type: ignore[assignment]
-    """Moves one participant to a status, from any other. To the status that it has already is no change.
+    """Moves one participant to a status, from any other. Setting the status that it already has changes nothing.
 
     Errors: `NOT_FOUND` when there is no such participant; `ABORTED` when `etag` is no longer current, or another
     transaction keeps the participant locked.
     """
     EnrollParticipant: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.EnrollParticipantRequest, _participant_service_pb2.EnrollParticipantResponse]  # type: ignore[assignment]
-    """Enrolls one participant in a program. Enrolling twice is one enrollment; one that had ended becomes active again,
-    in its old place.
+    """Enrolls one participant in a program. Enrolling twice makes one enrollment; one that had ended becomes active
+    again, in its old place.
 
     Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
     the participant locked.
     """
     UnenrollParticipant: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.UnenrollParticipantRequest, _participant_service_pb2.UnenrollParticipantResponse]  # type: ignore[assignment]
-    """Ends one participant's enrollment in a program. Where there is none, nothing changes.
+    """Ends one participant's enrollment in a program. If there is none, nothing changes.
 
     Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
     the participant locked.
     """
     DeleteParticipant: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.DeleteParticipantRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Erases one participant and all that hangs on it, for good. The next upsert of its `external_id` creates a new
-    participant with a new `id`. Over HTTP the answer is 204.
+    """Erases one participant and everything that belongs to it, for good. The next upsert of its `external_id` creates a
+    new participant with a new `id`. Over HTTP the answer is 204.
 
-    Errors: `NOT_FOUND` when there is no such participant, or no longer; `ABORTED` when `etag` is no longer current, or
-    another transaction keeps the participant locked.
+    Errors: `NOT_FOUND` when there is no such participant (any more); `ABORTED` when `etag` is no longer current,
+    or another transaction keeps the participant locked.
     """
     BatchCreateParticipants: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.BatchCreateParticipantsRequest, _participant_service_pb2.BatchCreateParticipantsResponse]  # type: ignore[assignment]
-    """Creates or updates up to 1,000 participants. Every item is an upsert of its own: one bad item spoils no other,
-    and two items with the same `external_id` apply in order. A deadline that passes in the middle leaves some
-    items written; sending the same batch again is safe.
-
-    Errors: `INVALID_ARGUMENT` for more than 1,000 requests. What is wrong with an item is in its result.
+    """Creates or updates up to 1,000 participants. Every item is an upsert of its own: a bad item does not affect the
+    others, and items with the same `external_id` apply in order. A deadline that passes halfway leaves some items
+    written; sending the same batch again is safe.
 
     Errors: `INVALID_ARGUMENT` when there are more than 1,000 items; what is wrong with an item is in its result.
     """
@@ -209,8 +205,8 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
     Every call needs an API key in the metadata `x-api-key` (or `authorization: Bearer ...`). A key belongs to an
     organization and reaches that organization's data alone.
 
-    Whatever was acknowledged is in the next answer of every read. All that is asked of one participant at once ends as if
-    it had been done one after the other.
+    Every read reflects every write that was acknowledged before it. Concurrent calls for one participant take effect as
+    if they had been made one after another.
 
     Errors are `google.rpc.Status` with `google.rpc.ErrorInfo` always, `google.rpc.BadRequest` where fields are at
     fault, and `google.rpc.RetryInfo` where a retry makes sense.
@@ -224,8 +220,8 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_participant_service_pb2.CreateParticipantResponse, _abc.Awaitable[_participant_service_pb2.CreateParticipantResponse]]:
         """Creates a participant, or updates the one that has the same `external_id` (an upsert).
 
-        Of an existing participant only what the request carries changes; an upsert that changes nothing writes
-        nothing. Over HTTP the answer is the participant alone: 201 with `Location` when it was created, else 200.
+        Only what the request carries changes in an existing participant; an upsert that changes nothing writes nothing.
+        Over HTTP the answer is the participant alone: 201 with `Location` when it was created, otherwise 200.
 
         Errors: `INVALID_ARGUMENT` with every violation at once; `NOT_FOUND` when `program_id` does not name a program of
         the caller's organization, and then nothing is written; `RESOURCE_EXHAUSTED` and `UNAVAILABLE` with the time after
@@ -262,8 +258,8 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_participant_service_pb2.ListParticipantsResponse, _abc.Awaitable[_participant_service_pb2.ListParticipantsResponse]]:
         """Lists the participants of the caller's organization that pass every filter, a page at a time.
 
-        A page goes on where the last one ended, also while participants come and go: what was there all along is listed
-        exactly once. A page may be shorter than `page_size`, or empty, and still not be the last: only an empty
+        Each page continues where the last one ended, even while participants come and go: what was there all along is
+        listed exactly once. A page may be shorter than `page_size`, or even empty, without being the last: only an empty
         `next_page_token` ends the list.
 
         Errors: `INVALID_ARGUMENT` for a `page_token` that was not made for the same filters and the same order.
@@ -288,7 +284,7 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _participant_service_pb2.SetParticipantStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_participant_service_pb2.SetParticipantStatusResponse, _abc.Awaitable[_participant_service_pb2.SetParticipantStatusResponse]]:
-        """Moves one participant to a status, from any other. To the status that it has already is no change.
+        """Moves one participant to a status, from any other. Setting the status that it already has changes nothing.
 
         Errors: `NOT_FOUND` when there is no such participant; `ABORTED` when `etag` is no longer current, or another
         transaction keeps the participant locked.
@@ -300,8 +296,8 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _participant_service_pb2.EnrollParticipantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_participant_service_pb2.EnrollParticipantResponse, _abc.Awaitable[_participant_service_pb2.EnrollParticipantResponse]]:
-        """Enrolls one participant in a program. Enrolling twice is one enrollment; one that had ended becomes active again,
-        in its old place.
+        """Enrolls one participant in a program. Enrolling twice makes one enrollment; one that had ended becomes active
+        again, in its old place.
 
         Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
         the participant locked.
@@ -313,7 +309,7 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _participant_service_pb2.UnenrollParticipantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_participant_service_pb2.UnenrollParticipantResponse, _abc.Awaitable[_participant_service_pb2.UnenrollParticipantResponse]]:
-        """Ends one participant's enrollment in a program. Where there is none, nothing changes.
+        """Ends one participant's enrollment in a program. If there is none, nothing changes.
 
         Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
         the participant locked.
@@ -325,11 +321,11 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _participant_service_pb2.DeleteParticipantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Erases one participant and all that hangs on it, for good. The next upsert of its `external_id` creates a new
-        participant with a new `id`. Over HTTP the answer is 204.
+        """Erases one participant and everything that belongs to it, for good. The next upsert of its `external_id` creates a
+        new participant with a new `id`. Over HTTP the answer is 204.
 
-        Errors: `NOT_FOUND` when there is no such participant, or no longer; `ABORTED` when `etag` is no longer current, or
-        another transaction keeps the participant locked.
+        Errors: `NOT_FOUND` when there is no such participant (any more); `ABORTED` when `etag` is no longer current,
+        or another transaction keeps the participant locked.
         """
 
     @_abc_1.abstractmethod
@@ -338,11 +334,9 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _participant_service_pb2.BatchCreateParticipantsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_participant_service_pb2.BatchCreateParticipantsResponse, _abc.Awaitable[_participant_service_pb2.BatchCreateParticipantsResponse]]:
-        """Creates or updates up to 1,000 participants. Every item is an upsert of its own: one bad item spoils no other,
-        and two items with the same `external_id` apply in order. A deadline that passes in the middle leaves some
-        items written; sending the same batch again is safe.
-
-        Errors: `INVALID_ARGUMENT` for more than 1,000 requests. What is wrong with an item is in its result.
+        """Creates or updates up to 1,000 participants. Every item is an upsert of its own: a bad item does not affect the
+        others, and items with the same `external_id` apply in order. A deadline that passes halfway leaves some items
+        written; sending the same batch again is safe.
 
         Errors: `INVALID_ARGUMENT` when there are more than 1,000 items; what is wrong with an item is in its result.
         """
