@@ -35,7 +35,7 @@ def check(conninfo: str) -> None:
         if not _keep_prepared_statements(first, second):
             raise ConfigurationError(
                 "the pooler in front of the database loses prepared statements; "
-                "take PgBouncer 1.22 or newer with max_prepared_statements of 20 or more"
+                "take PgBouncer 1.22 or newer with max_prepared_statements of 40 or more"
             )
 
 
