@@ -13,7 +13,7 @@ from server.config import Conninfo
 from server.errors import Unavailable
 from server.participants.repository import Contention
 from server.postgres.errors import STALE_CONNECTION, translated_errors
-from server.postgres.pool import connection_pool
+from server.postgres.pool import POOL_TIMEOUT, connection_pool
 from server.postgres.prepared import PreparedConnection, Row
 from server.postgres.queries.query import Query
 
@@ -124,11 +124,20 @@ class Database:
             await self._pool.putconn(prepared.detach())
         self._waiting += 1
         try:
-            prepared = PreparedConnection(await self._pool.getconn())
+            prepared = await self._take_from_pool()
         finally:
             self._waiting -= 1
         self._taken.add(prepared)
         return prepared
+
+    async def _take_from_pool(self) -> PreparedConnection:
+        deadline = time.monotonic() + POOL_TIMEOUT
+        while True:
+            prepared = PreparedConnection(await self._pool.getconn(deadline - time.monotonic()))
+            # Postgres may have closed all that were idle, and those connect anew only when they have been given back.
+            if prepared.is_alive():
+                return prepared
+            await self._pool.putconn(prepared.detach())
 
     def _keeps(self, prepared: PreparedConnection) -> bool:
         """Keeps a connection for the next statement, unless it is under way, broken, due or waited for."""

@@ -71,9 +71,8 @@ class PreparedConnection:
 
     def is_alive(self) -> bool:
         """Looks whether the server has gone, which the event loop may not have come round to tell; for an idle one."""
-        if self._readable.poll(0):
-            # What the server said in parting may come first, and the end of the stream only then.
-            self._on_readable()
+        # What the server said in parting may come first, and the end of the stream only then.
+        while self._is_reading and self._readable.poll(0):
             self._on_readable()
         return self.is_idle
 

@@ -55,6 +55,27 @@ async def test_a_connection_that_met_a_read_only_server_is_thrown_away(database:
     assert outcomes[0] == "unavailable"
 
 
+async def test_no_call_fails_when_postgres_has_closed_every_connection(database: str) -> None:
+    opened = Database(database, 10)
+    await opened.open()
+    taken = [await opened._take() for _ in range(10)]
+    # Half of them are kept here, half are back in the pool.
+    for prepared in taken[:5]:
+        assert opened._keeps(prepared)
+    for prepared in taken[5:]:
+        await opened._pool.putconn(prepared.detach())
+    with psycopg.connect(database, autocommit=True) as admin:
+        closed = admin.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'participants'"
+            " AND datname = current_database()"
+        ).fetchall()
+    assert closed == [(True,)] * 10
+    nobody = str(UUID(int=0)).encode()
+    for calls in (1, 30):
+        assert await asyncio.gather(*(opened.read(queries.GET, nobody, nobody) for _ in range(calls))) == [[]] * calls
+    await opened.close()
+
+
 async def test_there_are_no_more_connections_than_were_asked_for(database: str) -> None:
     opened = Database(database, 1)
     await opened.open()
