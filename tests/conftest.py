@@ -5,7 +5,8 @@ A template database is migrated once; a test gets a clone of it, which takes mil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -15,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
+import uvloop
 from psycopg.conninfo import make_conninfo
 
 from server.postgres import administration
@@ -28,6 +30,11 @@ from tests.support.process import Service, environment
 PREFIX = f"participants_test_{environ.get('PYTEST_XDIST_WORKER', 'main')}"
 TEMPLATE = f"{PREFIX}_template"
 SERVING_ROLE = f"{PREFIX}_serving"
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], AbstractEventLoop]]:
+    """Has tests run on the event loop that the service runs on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import orjson
 import psycopg
 from psycopg import AsyncConnection
@@ -44,8 +46,13 @@ async def _set_up(connection: AsyncConnection) -> None:
     set_json_loads(orjson.loads, connection)
     prepared = PreparedConnection(connection)
     try:
-        for query in queries.ALL:
-            await prepared.prepare(query)
+        # The pool waits for no more than three at a time: none of them may take for ever.
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            for query in queries.ALL:
+                await prepared.prepare(query)
+    except TimeoutError:
+        prepared.close()
+        raise psycopg.OperationalError(f"the queries were not prepared within {CONNECT_TIMEOUT} s") from None
     except psycopg.Error as error:
         # The pool logs what it is told, and Postgres quotes the statement.
         raise psycopg.OperationalError(f"cannot prepare a query: {described(error)}") from None

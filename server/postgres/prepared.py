@@ -154,20 +154,28 @@ class PreparedConnection:
             self._loop.remove_writer(self._socket)
 
     def _on_readable(self) -> None:
-        pgconn = self._pgconn
         try:
-            pgconn.consume_input()
+            self._pgconn.consume_input()
             if self._answer is None:
                 self._check_idle()
                 return
-            while not pgconn.is_busy():
-                result = pgconn.get_result()
-                if result is None:
-                    self._settle()
-                    return
-                self._results.append(result)
+            # uvloop tells of a socket's error once, and then no more of this socket: its end may come behind what the
+            # server said in parting.
+            while not self._read_results() and self._readable.poll(0):
+                self._pgconn.consume_input()
         except psycopg.Error as error:
             self._fail(error)
+
+    def _read_results(self) -> bool:
+        """Takes what has come of the answer, and tells whether that is all."""
+        pgconn = self._pgconn
+        while not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is None:
+                self._settle()
+                return True
+            self._results.append(result)
+        return False
 
     def _check_idle(self) -> None:
         # Nothing is expected, so it is a notice, or the server's goodbye. A socket at its end stays readable for ever.

@@ -11,11 +11,13 @@ import pytest
 
 from server.errors import Unavailable
 from server.participants.model import Upsert
+from server.postgres import pool as pool_module
 from server.postgres import queries
 from server.postgres.database import Database
 from server.postgres.participants import PostgresParticipants
 from server.postgres.pool import MIN_CONNECTIONS
 from tests.conftest import PREFIX, fresh_database, new_tenant
+from tests.support.own_postgres import OwnPostgres
 
 
 def upsert(organization_id: str) -> Upsert:
@@ -87,6 +89,16 @@ async def test_there_are_no_more_connections_than_were_asked_for(database: str) 
         ).fetchone()
     assert count == (1,)
     await opened.close()
+
+
+async def test_a_new_connection_on_which_nothing_answers_is_given_up(
+    own_postgres: OwnPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "CONNECT_TIMEOUT", 0.1)
+    connection = await psycopg.AsyncConnection.connect(own_postgres.conninfo, autocommit=True)
+    with own_postgres.frozen(), pytest.raises(psycopg.OperationalError):
+        await pool_module._set_up(connection)
+    assert connection.closed
 
 
 async def test_a_schema_without_our_tables_is_logged_without_our_statements(

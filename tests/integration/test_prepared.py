@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import psutil
 import psycopg
 import pytest
 
@@ -13,6 +14,7 @@ from server.postgres import prepared as prepared_module
 from server.postgres.errors import translated_errors
 from server.postgres.prepared import PreparedConnection
 from server.postgres.queries.query import Query
+from tests.support.own_postgres import OwnPostgres
 
 SLEEP = Query(b"sleep", b"SELECT pg_sleep($1::float)")
 ECHO = Query(b"echo", b"SELECT $1::text, $2::int, ARRAY[$1::text]")
@@ -63,16 +65,20 @@ async def test_a_statement_that_is_cancelled_is_over_before_cancel_returns(conne
 
 
 async def test_a_statement_that_does_not_end_when_it_is_cancelled_has_its_connection_closed(
-    connection: PreparedConnection, monkeypatch: pytest.MonkeyPatch
+    own_postgres: OwnPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepared_module, "CANCEL_TIMEOUT", 0.0)
-    running = asyncio.create_task(connection.run(SLEEP, (b"60",)))
-    await asyncio.sleep(0)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    await connection.cancel()
-    assert not connection.is_idle
+    monkeypatch.setattr(prepared_module, "CANCEL_TIMEOUT", 0.1)
+    opened = await psycopg.AsyncConnection.connect(own_postgres.conninfo, autocommit=True)
+    prepared = PreparedConnection(opened)
+    with own_postgres.frozen():
+        running = asyncio.create_task(prepared.prepare(SLEEP))
+        await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await prepared.cancel()
+    assert not prepared.is_idle
+    await opened.close()
 
 
 async def test_a_server_that_has_gone_is_noticed_before_the_next_statement(
@@ -105,3 +111,22 @@ async def test_a_statement_whose_backend_is_terminated_is_unavailable(
         with pytest.raises(Unavailable), translated_errors:
             await running
     assert not connection.is_idle
+
+
+async def test_a_backend_that_ends_without_reading_the_statement_is_noticed(own_postgres: OwnPostgres) -> None:
+    """Its last words and the socket's error come together then, and the event loop tells of such a socket once."""
+    opened = await psycopg.AsyncConnection.connect(own_postgres.conninfo, autocommit=True)
+    prepared = PreparedConnection(opened)
+    backend = psutil.Process(opened.info.backend_pid)
+    backend.suspend()
+    running = asyncio.create_task(prepared.prepare(SLEEP))
+    await asyncio.sleep(0)
+    with psycopg.connect(own_postgres.conninfo, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", (backend.pid,))
+    backend.resume()
+    # The event loop does not come round meanwhile.
+    backend.wait(20)
+    with pytest.raises(psycopg.OperationalError):
+        async with asyncio.timeout(10):
+            await running
+    await opened.close()

@@ -27,14 +27,6 @@ from tests.support.own_postgres import OwnPostgres
 NOBODY = (queries.GET, b"00000000-0000-0000-0000-000000000000", b"00000000-0000-0000-0000-000000000000")
 
 
-@pytest.fixture(scope="module")
-def own_postgres() -> Iterator[OwnPostgres]:
-    with own_directory() as directory:
-        postgres = OwnPostgres(directory)
-        yield postgres
-        postgres.stop()
-
-
 @pytest.fixture
 async def probe(own_postgres: OwnPostgres) -> AsyncIterator[Probe]:
     """A probe that has just found that it can write."""
