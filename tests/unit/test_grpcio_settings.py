@@ -19,9 +19,9 @@ asyncio.run(main())
 
 def _said(environment: Mapping[str, str]) -> str:
     """Returns what grpcio says of its settings in a new process."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")} | environment
+    others = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
     command = [sys.executable, "-c", START_A_SERVER]
-    return subprocess.run(command, check=True, env=environment, capture_output=True, text=True).stderr
+    return subprocess.run(command, check=True, env={**others, **environment}, capture_output=True, text=True).stderr
 
 
 def test_grpcio_knows_the_experiment_that_is_switched_off() -> None:
