@@ -159,3 +159,26 @@ async def test_reading_a_locked_table_is_unavailable(reading: PostgresReading, t
         other.execute("LOCK TABLE participants IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(Unavailable):
             await reading.get(tenant.organization_id, str(uuid4()))
+
+
+async def test_an_import_into_empty_tables_reads_no_more_for_the_last_than_for_the_first(
+    database: str, make: MakeUpsert, tenant: Tenant
+) -> None:
+    connections = Database(database, 1)
+    await connections.open()
+    store = PostgresParticipants(connections)
+    groups, size = 20, 50
+    for group in range(groups):
+        # Plans are made by the first, alone, and are the connection's from then on.
+        numbers = range(group * size, (group + 1) * size) if group else range(1)
+        await store.upsert([make(f"user-{n}", tags=["vip"], program_id=tenant.program_id) for n in numbers])
+    await connections.close()
+    upserts = (groups - 1) * size + 1
+    indexes: list[tuple[str, int, int]] = []
+    # The backend tells what it has done when it ends.
+    while not any(name == "enrollments_pkey" and scans >= upserts for name, scans, _ in indexes):
+        with psycopg.connect(database) as connection:
+            indexes = connection.execute(
+                "SELECT indexrelname, idx_scan, idx_tup_read FROM pg_stat_user_indexes"
+            ).fetchall()
+    assert [(name, read) for name, _, read in indexes if read > 5 * upserts] == []
