@@ -22,11 +22,16 @@ BATCH = 1_000
 
 
 def upgrade() -> None:
-    op.get_bind().exec_driver_sql(Path(__file__).with_suffix(".sql").read_text())
+    _run("0004_lists.sql")
     with op.get_context().autocommit_block():
         for name, columns in INDEXES.items():
             _create_index(name, columns)
         _label_all()
+        _run("0004_statistics.sql")
+
+
+def _run(name: str) -> None:
+    op.get_bind().exec_driver_sql((Path(__file__).parent / name).read_text())
 
 
 def _create_index(name: str, columns: str) -> None:

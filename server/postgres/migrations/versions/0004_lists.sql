@@ -116,27 +116,4 @@ BEGIN
 END
 $$;
 
--- A plan for one participant that is made while the tables are empty finds every index as good as another, also one of
--- which only the organization is of use, and reads all of the organization's participants for each until the tables are
--- analyzed, long after an import has begun: so it is with foreign keys and with the triggers above. So the planner is
--- shown here how many participants an organization has.
-DO $$
-DECLARE
-    example uuid := gen_random_uuid();
-BEGIN
-    IF EXISTS (SELECT FROM participants) THEN
-        RETURN;
-    END IF;
-    INSERT INTO organizations (organization_id, name) VALUES (example, example::text);
-    INSERT INTO participants (organization_id, participant_id, external_id, status, email, attributes, tags)
-    SELECT example, gen_random_uuid(), 'example-' || n, 'ACTIVE', n || '@example.com', '{}', ARRAY['example']
-    FROM generate_series(1, 1000) AS n;
-    ANALYZE participants;
-    ANALYZE participant_labels;
-    DELETE FROM participant_labels WHERE organization_id = example;
-    DELETE FROM participants WHERE organization_id = example;
-    DELETE FROM organizations WHERE organization_id = example;
-END
-$$;
-
 INSERT INTO schema_compatibility (revision, oldest_service) VALUES ('0004', '0.1.0') ON CONFLICT DO NOTHING;
