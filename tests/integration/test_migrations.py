@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -11,11 +13,13 @@ from typing import Any
 import psycopg
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from server.config import ConfigurationError
-from server.postgres.migrations import _configuration, _known, is_current, migrate
+from server.postgres.migrations import is_current, known, migrate
+from server.postgres.migrations.upgrade import configuration as alembic_configuration
 from tests.conftest import PREFIX, fresh_database
 from tests.support.process import eventually
 
@@ -149,7 +153,19 @@ def test_a_migration_that_fails_leaves_nothing_behind(postgres: str) -> None:
 def test_every_migration_says_who_works_on_it(connection: psycopg.Connection[Any]) -> None:
     rows = connection.execute("SELECT revision FROM schema_compatibility").fetchall()
     # The first is older than what it would be written to, and every service knows it.
-    assert {"0001"} | {revision for (revision,) in rows} == _known()
+    assert {"0001"} | {revision for (revision,) in rows} == set(known())
+
+
+def test_the_migrations_are_known_by_the_names_of_their_files() -> None:
+    scripts = ScriptDirectory.from_config(alembic_configuration(""))
+    assert known() == [script.revision for script in scripts.walk_revisions()][::-1]
+
+
+def test_serving_does_not_load_what_migrates() -> None:
+    """To import Alembic takes as long as all the rest."""
+    program = "import sys, server.cli.serve; print({'alembic', 'sqlalchemy'} & {*sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert loaded.stdout == "set()\n"
 
 
 def newer_schema(conninfo: str, *migrations: tuple[str, str]) -> None:
@@ -181,7 +197,7 @@ def test_a_newer_schema_that_says_otherwise_is_refused(database: str, migrations
 
 def test_a_migration_gives_way_to_those_who_use_a_table_until_it_is_free(postgres: str) -> None:
     with fresh_database(postgres, f"{PREFIX}_in_use") as conninfo:
-        configuration = _configuration(conninfo)
+        configuration = alembic_configuration(conninfo)
         command.upgrade(configuration, "0001")
         with psycopg.connect(conninfo) as user, ThreadPoolExecutor() as pool:
             # As a migration needs it to record itself; others may read.
@@ -206,7 +222,7 @@ def tries(conninfo: str) -> int:
 
 def test_participants_that_are_there_already_are_labelled_also_after_an_interruption(postgres: str) -> None:
     with fresh_database(postgres, f"{PREFIX}_labelled") as conninfo:
-        command.upgrade(_configuration(conninfo), "0003")
+        command.upgrade(alembic_configuration(conninfo), "0003")
         with psycopg.connect(conninfo, autocommit=True) as connection:
             populate(connection)
             connection.execute("UPDATE participants SET tags = '{a,b}' WHERE organization_id = %s", (ORGANIZATION,))
