@@ -56,8 +56,8 @@ def is_current(conninfo: str) -> bool:
 
 
 def known() -> list[str]:
-    """Returns the migrations of this version of the service, in order: each is a file named NNNN_name.sql."""
-    return sorted(file.name.partition("_")[0] for file in (Path(__file__).parent / "versions").glob("*.sql"))
+    """Returns the migrations of this version of the service, in order: each is a module named NNNN_name."""
+    return sorted(file.name.partition("_")[0] for file in (Path(__file__).parent / "versions").glob("[0-9]*.py"))
 
 
 @contextmanager
