@@ -28,10 +28,18 @@ _MAX_PHONE_LENGTH = _RULES["phone"].string.max_len
 _MAX_ATTRIBUTES = _RULES["attributes"].map.max_pairs
 _MAX_VALUE_LENGTH = _RULES["attributes"].map.values.string.max_len
 _MAX_TAGS = _RULES["tags"].repeated.max_items
+# A request of no more bytes has neither a text that is too long nor too many items.
+_SHORT = min(_MAX_LENGTH, _MAX_ATTRIBUTES, _MAX_TAGS)
 _STATUSES = frozenset({None, *Status})
 # Not all that protovalidate accepts, but nothing that it refuses: a label of a domain has at most 63 characters.
 _is_plain_email = re.compile(r"(?=.{1,63}\Z)[A-Za-z0-9_.+-]+@[A-Za-z0-9]+(?:\.[A-Za-z0-9]+)?\.[A-Za-z0-9]+").fullmatch
 _is_plain_uuid = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+
+
+def is_short_and_plain(serialized: bytes) -> bool:
+    """Returns whether a serialized request surely has no text that is too long, empty though sent, or holds U+0000, and
+    not too many items. On the wire an empty text is a length of 0."""
+    return len(serialized) <= _SHORT and b"\0" not in serialized
 
 
 def has_too_many_items(request: CreateParticipantRequest) -> bool:
@@ -39,33 +47,42 @@ def has_too_many_items(request: CreateParticipantRequest) -> bool:
     return len(request.tags) > _MAX_TAGS or len(request.attributes) > _MAX_ATTRIBUTES
 
 
-def is_trivially_valid(upsert: Upsert) -> bool:
-    """Returns whether the request that asks for this upsert surely keeps every rule."""
-    attributes, tags, phone, email = upsert.attributes, upsert.tags, upsert.phone or "", upsert.email or ""
+def is_trivially_valid(upsert: Upsert, *, is_plain: bool) -> bool:
+    """Returns whether the request that asks for this upsert surely keeps every rule. `is_plain` is what
+    `is_short_and_plain` says of it."""
+    email, phone, program_id = upsert.email, upsert.phone, upsert.program_id
+    return (
+        upsert.external_id != ""
+        and (is_plain or _are_texts_valid(upsert))
+        and (not phone or len(phone) <= _MAX_PHONE_LENGTH)
+        and (not email or _is_plain_email(email) is not None)
+        and (program_id is None or _is_plain_uuid(program_id) is not None)
+        and upsert.status in _STATUSES
+    )
+
+
+def _are_texts_valid(upsert: Upsert) -> bool:
+    """Returns whether the texts and items of an upsert keep the rules that all texts and items have."""
+    attributes, tags = upsert.attributes, upsert.tags
     values = attributes.values()
     texts = [
         upsert.external_id,
         upsert.display_name or "",
-        email,
+        upsert.email or "",
         upsert.first_name or "",
         upsert.last_name or "",
         *attributes,
         *tags,
     ]
-    text = "".join([*texts, phone, *values])
+    text = "".join([*texts, upsert.phone or "", *values])
     return (
-        upsert.external_id != ""
-        and "" not in attributes
+        "" not in attributes
         and "" not in tags
         and len(attributes) <= _MAX_ATTRIBUTES
         and len(tags) <= _MAX_TAGS
-        and len(phone) <= _MAX_PHONE_LENGTH
         # In most requests all of them together are shorter than any of them may be.
         and (len(text) <= _MAX_LENGTH or (_are_short(texts, _MAX_LENGTH) and _are_short(values, _MAX_VALUE_LENGTH)))
         and "\0" not in text
-        and (not email or _is_plain_email(email) is not None)
-        and (upsert.program_id is None or _is_plain_uuid(upsert.program_id) is not None)
-        and upsert.status in _STATUSES
     )
 
 

@@ -35,7 +35,7 @@ class Result(StrEnum):
 
 
 # Not frozen: a frozen dataclass takes five times as long to build, and one of each is built for every request.
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Upsert:
     """What to write under the key (organization_id, external_id).
 
@@ -46,17 +46,17 @@ class Upsert:
 
     organization_id: str
     external_id: str
+    attributes: Mapping[str, str]
+    tags: Sequence[str]
+    size: int
+    whole: bool = True
+    status: str | None = None
+    program_id: str | None = None
     display_name: str | None = None
     email: str | None = None
     first_name: str | None = None
     last_name: str | None = None
     phone: str | None = None
-    program_id: str | None = None
-    status: str | None = None
-    attributes: Mapping[str, str]
-    tags: Sequence[str]
-    size: int
-    whole: bool = True
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -113,4 +113,4 @@ def _outcome(row: Row) -> Outcome | Retry:
         return Rejected(error())
     if len(row) == 2 + _NAMES:
         return Written(outcome, ParticipantNames(*row[2:]))
-    return Written(outcome, participant(row[2:]))
+    return Written(outcome, participant(row, 2))
