@@ -19,19 +19,22 @@ from server.participants.model import (
 )
 from server.postgres.prepared import Row
 
+_ESCAPE = b"\\"
 _tuple = tuple.__new__
 _NOTHING: Mapping[str, Any] = {}
 
 
-def array(values: Sequence[str]) -> bytes:
-    """Returns an array in Postgres' text format."""
-    quoted = '","'.join(values) if _is_plain(values) else '","'.join(_escaped(value) for value in values)
-    return f'{{"{quoted}"}}'.encode()
+def array(values: Sequence[str | None]) -> bytes:
+    """Returns an array in Postgres' text format. None is null."""
+    items = orjson.dumps(values)[1:-1]
+    # Both quote alike, and know null. But the only escapes of an array are those of a quotation mark and of a backslash.
+    if _ESCAPE in items and _has_others(items):
+        items = ",".join("NULL" if value is None else f'"{_escaped(value)}"' for value in values).encode()
+    return b"{%b}" % items
 
 
-def _is_plain(values: Sequence[str]) -> bool:
-    text = "".join(values)
-    return '"' not in text and "\\" not in text
+def _has_others(items: bytes) -> bool:
+    return _ESCAPE in items.replace(rb"\\", b"").replace(rb"\"", b"")
 
 
 def _escaped(value: str) -> str:
