@@ -27,7 +27,7 @@ _NOTHING: Mapping[str, Any] = {}
 def array(values: Sequence[str | None]) -> bytes:
     """Returns an array in Postgres' text format. None is null."""
     items = orjson.dumps(values)[1:-1]
-    # Both quote alike, and know null. But the only escapes of an array are those of a quotation mark and of a backslash.
+    # Both quote alike, and know null; but an array has no escapes other than those of a quotation mark and a backslash.
     if _ESCAPE in items and _has_others(items):
         items = ",".join("NULL" if value is None else f'"{_escaped(value)}"' for value in values).encode()
     return b"{%b}" % items
