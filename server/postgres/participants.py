@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from orjson import dumps
 from uuid_utils import uuid7
@@ -31,6 +32,8 @@ _LIMITS = tuple(str(limit).encode() for limit in (MAX_ATTRIBUTES, MAX_ATTRIBUTE_
 _SURELY_WITHIN_LIMITS = str(MAX_ATTRIBUTES * 8).encode()
 _BOOLEANS = {True: b"t", False: b"f"}
 _NAMES = len(ParticipantNames._fields)
+
+Value = TypeVar("Value")
 
 
 class PostgresParticipants:
@@ -92,8 +95,8 @@ def _columns(upserts: Sequence[Upsert]) -> Sequence[bytes | None]:
         _column([upsert.first_name for upsert in upserts]),
         _column([upsert.last_name for upsert in upserts]),
         _column([upsert.phone for upsert in upserts]),
-        _column([dumps(upsert.attributes).decode() if upsert.attributes else None for upsert in upserts]),
-        _column([array(upsert.tags).decode() if upsert.tags else None for upsert in upserts]),
+        _column_of_literals([upsert.attributes or None for upsert in upserts], b"{}", dumps),
+        _column_of_literals([upsert.tags or None for upsert in upserts], b"[]", array),
         _column([upsert.program_id for upsert in upserts]),
     )
 
@@ -102,6 +105,20 @@ def _column(values: Sequence[str | None]) -> bytes | None:
     if values.count(None) == len(values):
         return None
     return array(values)
+
+
+def _column_of_literals(
+    values: Sequence[Value | None], brackets: bytes, literal: Callable[[Value], bytes]
+) -> bytes | None:
+    """Returns attributes as JSON, or tags as an array. `brackets` are those of one of the values in JSON."""
+    opening, closing = brackets[:1], brackets[1:]
+    items = dumps(values)[1:-1]
+    count = len(values) - values.count(None)
+    if b"\\" in items or items.count(opening) != count or items.count(closing) != count:
+        return _column([value if value is None else literal(value).decode() for value in values])
+    # No text has a character that matters here, so all of the values can be quoted at once.
+    quoted = items.replace(b'"', b'\\"').replace(opening, b'"{').replace(closing, b'}"')
+    return b"{%b}" % quoted if count else None
 
 
 def _outcome(row: Row) -> Outcome | Retry:

@@ -18,7 +18,7 @@ class Deadlines:
 
     def add(self, pending: PendingUpsert) -> None:
         """Takes an upsert in."""
-        number = _bucket(pending)
+        number = pending.bucket = int(pending.deadline / RESOLUTION) + 1
         bucket = self._buckets.get(number)
         if bucket is None:
             self._buckets[number] = {pending}
@@ -27,12 +27,11 @@ class Deadlines:
 
     def discard(self, pending: PendingUpsert) -> None:
         """Forgets an upsert."""
-        number = _bucket(pending)
-        bucket = self._buckets.get(number)
+        bucket = self._buckets.get(pending.bucket)
         if bucket is not None:
             bucket.discard(pending)
             if not bucket:
-                del self._buckets[number]
+                del self._buckets[pending.bucket]
 
     def next(self) -> float:
         """Returns when `passed` has something to say, infinity if never."""
@@ -42,7 +41,3 @@ class Deadlines:
         """Takes out those whose deadline has passed."""
         numbers = [number for number in self._buckets if number * RESOLUTION <= now]
         return [pending for number in numbers for pending in self._buckets.pop(number)]
-
-
-def _bucket(pending: PendingUpsert) -> int:
-    return int(pending.deadline / RESOLUTION) + 1

@@ -17,7 +17,8 @@ class PendingUpsert:
     """An upsert that is held, from submit until release, and the caller who waits for what becomes of it.
 
     `deadline` is on the event loop's clock. `route` and `bulk` say which upserts it may share a statement with; one
-    that is `alone` shares with none, since it may hold others up. `trace` is its call's, for whoever observes.
+    that is `alone` shares with none, since it may hold others up. `trace` is its call's, for whoever observes; `bucket`
+    is where `Deadlines` keeps it.
     """
 
     upsert: Upsert
@@ -29,6 +30,7 @@ class PendingUpsert:
     attempts: int = 0
     alone: bool = False
     trace: Any = None
+    bucket: int = 0
 
     @property
     def organization_id(self) -> str:

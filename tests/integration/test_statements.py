@@ -29,6 +29,24 @@ from tests.conftest import Tenant, new_tenant
 PROFILE = ("display_name", "email", "first_name", "last_name", "phone")
 # One of the tags and one of the values would break a literal that is not escaped.
 TAGS: tuple[list[str], ...] = ([], ["vip"], ["vip", 'a "quoted", {\\} one'], ["b"])
+# What means something to an array or to JSON.
+TEXTS = (
+    "null",
+    "NULL",
+    "a,b",
+    "{a}",
+    "{",
+    "[a]",
+    "]",
+    '"',
+    "\\",
+    "\\n",
+    "\n",
+    "\t\x01\x7f",
+    '"\\\n',
+    "é\u2028\U0001f600",
+    " ",
+)
 VALUES = ("", "1", 'a "quoted" \\ one')
 
 
@@ -130,6 +148,17 @@ async def test_each_statement_does_what_the_model_does(
             assert participant == read
         model = after
     assert revision > 20
+
+
+@pytest.mark.parametrize("companion", [nobody, another])
+async def test_any_text_is_written_as_it_is(store: PostgresParticipants, tenant: Tenant, companion: Companion) -> None:
+    for number, text in enumerate(TEXTS):
+        fields: dict[str, Any] = {"display_name": text, "attributes": {text: text, "b": ""}, "tags": [text, "b"]}
+        outcomes = await store.upsert([upsert(tenant, f"{number}{text}", **fields), *companion(tenant, number)])
+        participant = written(outcomes[0]).participant
+        assert isinstance(participant, Participant)
+        assert participant.external_id == f"{number}{text}"
+        assert {name: getattr(participant, name) for name in fields} == fields
 
 
 async def test_both_statements_look_at_the_limits_of_what_is_large(store: PostgresParticipants, tenant: Tenant) -> None:
