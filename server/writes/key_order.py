@@ -6,7 +6,6 @@ from collections import deque
 
 from server.writes.pending import Key, PendingUpsert
 
-
 # In place of the followers of a key that has no active upsert.
 _NOBODY: deque[PendingUpsert] = deque()
 
