@@ -63,22 +63,21 @@ def upsert_from_request(
     if not is_plain and has_too_many_items(request):
         validate(request)
     attributes = request.attributes
-    # By name they would take twice as long to hand over.
     upsert = Upsert(
-        organization_id,
-        request.external_id,
+        organization_id=organization_id,
+        external_id=request.external_id,
         # dict() and items() of a protobuf map take longer.
-        {key: attributes[key] for key in attributes},
-        request.tags[:],
-        len(serialized),
-        whole,
-        STATUS_NAMES.get(request.status, "unknown"),
-        request.program_id or None,
-        request.display_name or None,
-        request.email or None,
-        request.first_name or None,
-        request.last_name or None,
-        request.phone or None,
+        attributes={key: attributes[key] for key in attributes},
+        tags=request.tags[:],
+        size=len(serialized),
+        whole=whole,
+        status=STATUS_NAMES.get(request.status, "unknown"),
+        program_id=request.program_id or None,
+        display_name=request.display_name or None,
+        email=request.email or None,
+        first_name=request.first_name or None,
+        last_name=request.last_name or None,
+        phone=request.phone or None,
     )
     if not is_plain:
         _clear_what_was_sent_empty(upsert, request)

@@ -35,7 +35,7 @@ class Result(StrEnum):
 
 
 # Not frozen: a frozen dataclass takes five times as long to build, and one of each is built for every request.
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Upsert:
     """What to write under the key (organization_id, external_id).
 
