@@ -6,9 +6,6 @@ from collections import deque
 
 from server.writes.pending import Key, PendingUpsert
 
-# In place of the followers of a key that has no active upsert.
-_NOBODY: deque[PendingUpsert] = deque()
-
 
 class KeyOrder:
     """Says which upserts may be written now."""
@@ -23,11 +20,11 @@ class KeyOrder:
 
     def enter(self, pending: PendingUpsert) -> bool:
         """Takes an upsert in, and tells whether it is active; if not, it follows the others of its key."""
-        key, active = pending.key, len(self._followers)
-        # One look at the key, which takes longer to hash than to compare.
-        followers = self._followers.setdefault(key, None)
-        if len(self._followers) > active:
+        key = pending.key
+        if key not in self._followers:
+            self._followers[key] = None
             return True
+        followers = self._followers[key]
         if followers is None:
             followers = self._followers[key] = deque()
         followers.append(pending)
@@ -35,15 +32,13 @@ class KeyOrder:
 
     def leave(self, key: Key) -> PendingUpsert | None:
         """Ends the active upsert of a key, and returns the one that is active now, if any."""
-        followers = self._followers.pop(key)
-        if not followers:
-            return None
-        self._followers[key] = followers
-        return followers.popleft()
+        followers = self._followers[key]
+        if followers:
+            return followers.popleft()
+        del self._followers[key]
+        return None
 
     def following(self, key: Key) -> int:
         """Returns how many upserts a new one of this key would come after."""
-        followers = self._followers.get(key, _NOBODY)
-        if followers is _NOBODY:
-            return 0
-        return 1 + len(followers or ())
+        followers = self._followers.get(key, ())
+        return (1 if followers is None else 1 + len(followers)) if key in self._followers else 0
