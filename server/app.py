@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from server.api.buffers import Buffers
 from server.api.call import Interceptor
 from server.api.servicer import SERVICE, ParticipantServicer
+from server.api.turns import Turns
 from server.auth.authenticator import Authenticator
 from server.certificates import Certificates
 from server.config import Address, ConfigurationError, Conninfo, Settings
@@ -123,7 +124,8 @@ async def service(
         repository = PostgresParticipants(database)
         metrics = Metrics(SERVICE.full_name, [method.name for method in SERVICE.methods])
         telemetry = Telemetry(metrics, await stack.enter_async_context(_traces()) if settings.tracing else None)
-        writer = GroupCommit(repository, telemetry)
+        turns = Turns()
+        writer = GroupCommit(repository, telemetry, crowded=lambda: turns.crowded)
         stack.push_async_callback(writer.close)
         authenticator = Authenticator(
             PostgresKeys(database), fixed_key=settings.api_key, fixed_organization_id=fixed_organization_id
@@ -141,9 +143,9 @@ async def service(
             )
             expiry = CertificateExpiry(settings.tls.certificate)
             metrics.watch("participants_certificate_expiry_timestamp_seconds", expiry)
-        interceptor = Interceptor(authenticator, telemetry)
+        interceptor = Interceptor(authenticator, turns, telemetry)
         servicer = ParticipantServicer(
-            Participants(writer), Reading(PostgresReading(database)), Changes(PostgresChanges(database))
+            Participants(writer), Reading(PostgresReading(database)), Changes(PostgresChanges(database)), turns
         )
 
         buffers, calls = Buffers(), Calls()

@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf.message import Message
 from uuid_utils import uuid4
 
+from server.api.turns import BATCH, CALL, Turn, Turns
 from server.auth.authenticator import Authenticator
 from server.errors import Internal, ServiceError
 from server.operations.telemetry import Telemetry
@@ -22,18 +23,24 @@ logger = logging.getLogger(__name__)
 # For callers that set no deadline, and the longest that one may set; in seconds.
 DEFAULT_TIMEOUT = 10.0
 MAX_TIMEOUT = 60.0
+# The RPCs whose requests are many in one.
+BATCHES = frozenset({"BatchCreateParticipants"})
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 
 
 @dataclass(slots=True)
 class Call:
-    """What a servicer's method is told beside the request. `deadline` is on the event loop's clock."""
+    """What a servicer's method is told beside the request. `deadline` is on the event loop's clock.
+
+    `turn` is to be ended early by a method that waits for something which delays this caller alone.
+    """
 
     organization_id: str
     deadline: float
     metadata: MutableMapping[str, Any]
     given_request_id: str | None
+    turn: Turn
 
     @property
     def request_id(self) -> str:
@@ -73,8 +80,9 @@ def presented_key(metadata: Mapping[str, str | bytes]) -> str | None:
 class Interceptor:
     """Runs a method of the servicer for a caller, and lets nothing but a ServiceError out."""
 
-    def __init__(self, authenticator: Authenticator, telemetry: Telemetry) -> None:
+    def __init__(self, authenticator: Authenticator, turns: Turns, telemetry: Telemetry) -> None:
         self._authenticator = authenticator
+        self._turns = turns
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
 
@@ -89,7 +97,7 @@ class Interceptor:
         time_left: float | None,
         peer: Callable[[], str],
     ) -> Message:
-        """Authenticates, then receives the request, then calls the method.
+        """Authenticates, waits for the caller's turn, then receives the request, then calls the method.
 
         `metadata` has lower-case names; `request_id` is the one the answer has, None for one that only a failure has;
         `time_left` is what is left of the caller's deadline, in seconds; `peer` tells where it calls from. Nothing of
@@ -100,12 +108,16 @@ class Interceptor:
         span = self._telemetry.call_started(name, metadata)
         key = presented_key(metadata)
         code, reason = "INTERNAL", None
-        organization_id = None
+        organization_id = turn = None
         deadline = self._loop.time() + min(DEFAULT_TIMEOUT if time_left is None else time_left, MAX_TIMEOUT)
         try:
             organization_id = await self._authenticator.authenticate(key, deadline)
+            kind = BATCH if name in BATCHES else CALL
+            turn = self._turns.try_begin(organization_id, kind)
+            if turn is None:
+                turn = await self._turns.begin(organization_id, kind, deadline)
             request = await receive(organization_id, deadline)
-            response = await method(request, Call(organization_id, deadline, metadata, request_id))
+            response = await method(request, Call(organization_id, deadline, metadata, request_id, turn))
         except Internal:
             # It has been logged where it was found.
             raise Internal(request_id or request_id_from(metadata)) from None
@@ -123,6 +135,8 @@ class Interceptor:
             code = "OK"
             return response
         finally:
+            if turn is not None:
+                turn.end()
             self._telemetry.call_ended(
                 name, code, started, span=span, reason=reason, organization_id=organization_id,
                 key=key, metadata=metadata,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from server.participants.listing import Listing, Page
@@ -61,10 +61,13 @@ class ChangeRepository(Protocol):
 class UpsertWriter(Protocol):
     """Takes upserts in and has them written."""
 
-    def submit(self, upsert: Upsert, deadline: float, *, bulk: bool = False) -> asyncio.Future[Outcome]:
+    def submit(
+        self, upsert: Upsert, deadline: float, *, bulk: bool = False, on_wait: Callable[[], None] | None = None
+    ) -> asyncio.Future[Outcome]:
         """Queues one upsert, and returns the future of what becomes of it.
 
         `deadline` is on the event loop's clock, and a write does not begin after it. `bulk` goes behind what is not.
+        `on_wait` is called when it has to wait for others of its participant, or for a lock; maybe again.
         Cancelling the future, and then calling `withdraw`, withdraws the upsert unless it is being written.
         """
 

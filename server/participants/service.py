@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from server.errors import FieldViolation, InvalidArgument
 from server.participants.model import MAX_TAG_LENGTH, Outcome, Rejected, Upsert, Written
@@ -16,14 +16,15 @@ class Participants:
     def __init__(self, writer: UpsertWriter) -> None:
         self._writer = writer
 
-    async def upsert(self, upsert: Upsert, deadline: float) -> Written:
+    async def upsert(self, upsert: Upsert, deadline: float, on_wait: Callable[[], None] | None = None) -> Written:
         """Creates or updates one participant.
 
-        `deadline` is on the event loop's clock. Raises InvalidArgument, NotFound for an unknown program, Conflict,
-        Overloaded, DeadlineExceeded, Unavailable, and Internal for a fault of the service.
+        `deadline` is on the event loop's clock; `on_wait` is called when it waits for others who write the participant.
+        Raises InvalidArgument, NotFound for an unknown program, Conflict, Overloaded, DeadlineExceeded, Unavailable,
+        and Internal for a fault of the service.
         """
         upsert.tags = normalized_tags(upsert.tags)
-        future = self._writer.submit(upsert, deadline)
+        future = self._writer.submit(upsert, deadline, on_wait=on_wait)
         try:
             outcome = await future
         except asyncio.CancelledError:

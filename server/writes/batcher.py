@@ -44,10 +44,11 @@ class _Statement:
 class Batcher:
     """Groups the upserts of one queue into statements, as its policy says, and has them executed."""
 
-    def __init__(self, executor: Executor, settle: Settle, observer: Observer) -> None:
+    def __init__(self, executor: Executor, settle: Settle, observer: Observer, crowded: Callable[[], bool]) -> None:
         self._executor = executor
         self._settle = settle
         self._observer = observer
+        self._crowded = crowded
         self._loop = asyncio.get_running_loop()
         self._queue = FairQueue()
         self._policy = BatchingPolicy()
@@ -94,7 +95,8 @@ class Batcher:
             if start > time.monotonic():
                 self._start_timer.run_by(start + TIMER_RESOLUTION)
                 return
-            self._begin(self._queue.take(batching.MAX_STATEMENT_UPSERTS, batching.MAX_STATEMENT_BYTES))
+            most = batching.MAX_UPSERTS_AMONG_OTHERS if self._crowded() else batching.MAX_STATEMENT_UPSERTS
+            self._begin(self._queue.take(most, batching.MAX_STATEMENT_BYTES))
 
     def _may_write_alone(self) -> bool:
         alone = sum(statement.group[0].alone for statement in self._statements)

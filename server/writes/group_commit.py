@@ -7,6 +7,7 @@ became of it comes back by `_settle`, whatever happened on the way.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from server.errors import Conflict, DeadlineExceeded, Overloaded, Unavailable
 from server.participants.model import Outcome, Rejected, Retry, Upsert
@@ -44,9 +45,15 @@ class GroupCommit:
        what befalls the whole service, and never for the sake of another.
     """
 
-    def __init__(self, repository: ParticipantRepository, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        repository: ParticipantRepository,
+        observer: Observer | None = None,
+        crowded: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._repository = repository
         self._observer = observer or Observer()
+        self._crowded = crowded
         self._executor = Executor(repository)
         self._loop = asyncio.get_running_loop()
         self._admission = Admission()
@@ -59,7 +66,9 @@ class GroupCommit:
         self._is_empty = asyncio.Event()
         self._is_empty.set()
 
-    def submit(self, upsert: Upsert, deadline: float, *, bulk: bool = False) -> asyncio.Future[Outcome]:
+    def submit(
+        self, upsert: Upsert, deadline: float, *, bulk: bool = False, on_wait: Callable[[], None] | None = None
+    ) -> asyncio.Future[Outcome]:
         """Queues one upsert, and returns the future of what becomes of it (see UpsertWriter).
 
         It is Rejected with Overloaded, at once, when its organization has its share of the room, or when the deadline
@@ -67,7 +76,7 @@ class GroupCommit:
         """
         key = (upsert.organization_id, upsert.external_id)
         pending = PendingUpsert(upsert, key, deadline, self._repository.route(upsert), bulk, self._loop.create_future())
-        pending.trace = current_trace.get()
+        pending.trace, pending.on_wait = current_trace.get(), on_wait
         batcher = self._batcher(pending)
         refusal = self._refusal(pending, batcher)
         if refusal is not None:
@@ -82,6 +91,8 @@ class GroupCommit:
         self._expiry_timer.run_by(deadline + TIMER_RESOLUTION)
         if self._order.enter(pending):
             batcher.add(pending)
+        else:
+            pending.waits()
         return pending.outcome
 
     def withdraw(self) -> None:
@@ -115,7 +126,7 @@ class GroupCommit:
         batcher = self._batchers.get((pending.route, pending.bulk))
         if batcher is None:
             batcher = self._batchers[pending.route, pending.bulk] = Batcher(
-                self._executor, self._settle, self._observer
+                self._executor, self._settle, self._observer, self._crowded
             )
         return batcher
 
@@ -146,6 +157,7 @@ class GroupCommit:
 
     def _run_again(self, pending: PendingUpsert, *, alone: bool) -> None:
         """Has an upsert run again that lost to another transaction. It keeps its key, so its successors wait."""
+        pending.waits()
         if alone:
             pending.alone = True
             self._batcher(pending).add(pending)

@@ -10,6 +10,7 @@ from participants.v1.participant_service_pb2 import BatchCreateParticipantsReque
 
 from server.api.call import Call
 from server.api.servicer import SLICE, ParticipantServicer
+from server.api.turns import Turns
 from server.errors import NotFound
 from server.participants.model import Rejected, Upsert
 from server.participants.service import Participants
@@ -34,11 +35,11 @@ async def test_a_batch_lets_other_calls_have_the_event_loop() -> None:
     slices = 5
     requests = [CreateParticipantRequest(external_id=str(number)) for number in range(slices * SLICE)]
     nothing = cast("Any", None)
-    servicer = ParticipantServicer(cast("Participants", Refusing()), nothing, nothing)
+    servicer = ParticipantServicer(cast("Participants", Refusing()), nothing, nothing, Turns())
     counting = asyncio.create_task(count())
     response = await servicer.BatchCreateParticipants(
         BatchCreateParticipantsRequest(requests=requests),
-        Call("organization", deadline=0.0, metadata={}, given_request_id=None),
+        Call("organization", deadline=0.0, metadata={}, given_request_id=None, turn=nothing),
     )
     counting.cancel()
     assert len(response.results) == slices * SLICE

@@ -1,0 +1,190 @@
+"""Whose call is worked on next, so that nobody waits for what another organization sends.
+
+One event loop works on everybody's calls, on a part of each of those begun in turn: a call takes as long as all that is
+begun beside it. While one organization calls alone, each of its calls begins at once. While several call, no more of
+each are begun than its kind allows `at_once`; the others wait here, in the order in which they came. So what stands
+before somebody who calls little is bounded, however much anybody else sends.
+
+A call that waits for something other than the event loop gives its turn up, and others of its organization need not
+wait with it: one whose participant is locked or busy, by `Turn.end`, and any other that is not done when its lease has
+ended, such as one whose message does not arrive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from server.errors import Overloaded
+from server.writes.timer import SharedTimer
+
+# Who called within this time, or twice as long, calls lately; in seconds.
+PERIOD = 1.0
+# So many may wait in all, and of an organization as many as are still free.
+MAX_WAITING = 4_096
+# How much the last wait counts in what waits took lately.
+RECENT = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """How many calls of a kind are begun at once, for an organization among others, and for how long each counts as
+    such, in seconds."""
+
+    at_once: int
+    lease: float
+
+
+# Few, for they are what another organization's call has beside it, and enough to share statements.
+CALL = Kind(at_once=8, lease=0.1)
+BATCH = Kind(at_once=1, lease=1.0)
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """The calls of one organization and kind, in the order in which they came."""
+
+    kind: Kind
+    begun: dict[Turn, None] = field(default_factory=dict)
+    waiting: dict[Turn, None] = field(default_factory=dict)
+    # When the last of those that waited began, and how long it took from one to the next lately; in seconds.
+    last_begin: float = -math.inf
+    pace: float = 0.0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.begun) >= self.kind.at_once
+
+    @property
+    def lease_ends(self) -> float:
+        """When the oldest call stops counting."""
+        oldest = next(iter(self.begun), None)
+        return math.inf if oldest is None else oldest.since + self.kind.lease
+
+
+class Turn:
+    """A call that has its turn, or waits for it. `since` is when it began, or came."""
+
+    __slots__ = ("_lane", "_turns", "begins", "since")
+
+    def __init__(self, turns: Turns, lane: _Lane, since: float, begins: asyncio.Future[None] | None = None) -> None:
+        self._turns = turns
+        self._lane = lane
+        self.since = since
+        self.begins = begins
+
+    def end(self) -> None:
+        """Gives the turn up, or the place; once it has been given up this does nothing."""
+        self._turns.end(self, self._lane)
+
+
+class Turns:
+    """The calls that are begun and that wait. `clock` is the event loop's."""
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or asyncio.get_running_loop().time
+        self._lanes: dict[tuple[str, Kind], _Lane] = {}
+        self._waiting = 0
+        # Who called since the period began, and who in the one before.
+        self._present: set[str] = set()
+        self._before: set[str] = set()
+        self._period_ends = -math.inf
+        self._timer = SharedTimer(self.look)
+        # Whether several organizations called lately.
+        self.crowded = False
+
+    def try_begin(self, organization_id: str, kind: Kind) -> Turn | None:
+        """Begins a call, or returns None where it has to wait."""
+        now = self._clock()
+        if now >= self._period_ends:
+            self._begin_period(now)
+        if organization_id not in self._present:
+            self._present.add(organization_id)
+            self._count_organizations()
+        lane = self._lanes.get((organization_id, kind))
+        if lane is None:
+            lane = self._lanes[organization_id, kind] = _Lane(kind)
+        elif self.crowded and (lane.is_full or lane.waiting):
+            return None
+        turn = Turn(self, lane, now)
+        lane.begun[turn] = None
+        return turn
+
+    async def begin(self, organization_id: str, kind: Kind, deadline: float) -> Turn:
+        """Waits until a call that could not begin has its turn. `deadline` is on the event loop's clock.
+
+        Raises Overloaded: at once where the turn would come too late or too many wait, else at the deadline.
+        """
+        lane, now = self._lanes[organization_id, kind], self._clock()
+        if now + (len(lane.waiting) + 1) * lane.pace > deadline:
+            raise _too_late()
+        if len(lane.waiting) >= MAX_WAITING - self._waiting:
+            raise Overloaded("too many calls of this organization are waiting; retry")
+        begins: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn = Turn(self, lane, now, begins)
+        lane.waiting[turn] = None
+        self._waiting += 1
+        self._timer.run_by(max(now, lane.lease_ends))
+        try:
+            async with asyncio.timeout_at(deadline):
+                await begins
+        except TimeoutError:
+            turn.end()
+            raise _too_late() from None
+        except asyncio.CancelledError:
+            turn.end()
+            raise
+        return turn
+
+    def end(self, turn: Turn, lane: _Lane) -> None:
+        """See Turn.end."""
+        if turn in lane.begun:
+            del lane.begun[turn]
+            if lane.waiting:
+                self._let_in(lane, self._clock())
+        elif turn in lane.waiting:
+            del lane.waiting[turn]
+            self._waiting -= 1
+
+    def look(self) -> None:
+        """Lets those in who need not wait any more, because a lease has ended or their organization calls alone."""
+        now = self._clock()
+        if now >= self._period_ends:
+            self._begin_period(now)
+        again = math.inf
+        for lane in self._lanes.values():
+            while lane.waiting and lane.lease_ends <= now:
+                del lane.begun[next(iter(lane.begun))]
+                self._let_in(lane, now)
+            if lane.waiting and not self.crowded:
+                self._let_in(lane, now)
+            if lane.waiting:
+                again = min(again, lane.lease_ends)
+        self._timer.run_by(again)
+
+    def _let_in(self, lane: _Lane, now: float) -> None:
+        while lane.waiting and not (self.crowded and lane.is_full):
+            turn = next(iter(lane.waiting))
+            del lane.waiting[turn]
+            self._waiting -= 1
+            lane.pace += RECENT * (now - max(turn.since, lane.last_begin) - lane.pace)
+            lane.last_begin = turn.since = now
+            lane.begun[turn] = None
+            if turn.begins is not None and not turn.begins.done():
+                turn.begins.set_result(None)
+
+    def _begin_period(self, now: float) -> None:
+        self._before = self._present if now < self._period_ends + PERIOD else set()
+        self._present = set()
+        self._period_ends = now + PERIOD
+        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.begun or lane.waiting}
+        self._count_organizations()
+
+    def _count_organizations(self) -> None:
+        self.crowded = len(self._present | self._before) > 1
+
+
+def _too_late() -> Overloaded:
+    return Overloaded("the deadline would pass before the call has its turn; retry", reason="DEADLINE_BEFORE_TURN")

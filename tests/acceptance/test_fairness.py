@@ -1,0 +1,70 @@
+"""Nobody waits for what another organization sends, nor for a participant that others of its own organization want.
+
+A flood waits for itself, so how long its own calls take is the measure, whatever the machine has to do besides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+from tests.conftest import Deployment
+from tests.support.clients import Client
+from tests.support.flood import flood
+
+# The first calls come upon all that the flood has begun while nobody else was there.
+SETTLING, CALLS = 10, 40
+# How many times as long as others the callers of a flood wait, at the least. They are 128 or more where others are 1.
+TIMES = 4
+
+
+def times(call: Callable[[int], None]) -> list[float]:
+    """Returns how long calls take, in seconds."""
+    taken = []
+    for number in range(SETTLING + CALLS):
+        started = time.perf_counter()
+        call(number)
+        taken.append(time.perf_counter() - started)
+    return taken[SETTLING:]
+
+
+def address(client: Client, deployment: Deployment) -> str:
+    service = deployment.service
+    return service.grpc_address if client.name == "grpc" else service.http_url.partition("//")[2]
+
+
+def test_a_flood_delays_and_refuses_nobody_else(client: Client, deployment: Deployment, external_id: str) -> None:
+    def call(number: int) -> None:
+        assert client.create({"external_id": external_id, "first_name": f"{number}"}).code == "OK"
+
+    with flood(client.name, address(client, deployment), deployment.stranger.key) as latencies:
+        taken = times(call)
+        of_the_flood = latencies()
+    assert median(taken) * TIMES < median(of_the_flood)
+
+
+def test_a_flood_delays_no_reads_of_others(client: Client, deployment: Deployment, external_id: str) -> None:
+    participant_id = client.create({"external_id": external_id}).participant["id"]
+
+    def call(number: int) -> None:
+        assert client.get(participant_id).code == "OK"
+
+    with flood(client.name, address(client, deployment), deployment.stranger.key) as latencies:
+        taken = times(call)
+        of_the_flood = latencies()
+    assert median(taken) * TIMES < median(of_the_flood)
+
+
+def test_a_hot_key_delays_its_own_callers_alone(client: Client, deployment: Deployment, external_id: str) -> None:
+    def call(number: int) -> None:
+        # Another organization is there, so not all calls of this one are begun at once.
+        assert client.create({"external_id": external_id}, key=deployment.stranger.key).code == "OK"
+        assert client.create({"external_id": external_id, "first_name": f"{number}"}).code == "OK"
+
+    with flood(
+        client.name, address(client, deployment), deployment.tenant.key, callers=128, participants=1
+    ) as latencies:
+        taken = times(call)
+        of_the_flood = latencies()
+    assert median(taken) * TIMES < median(of_the_flood)
