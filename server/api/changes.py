@@ -22,10 +22,10 @@ def update_from_request(request: messages.UpdateParticipantRequest, organization
         last_name=_given(request, "last_name"),
         phone=_given(request, "phone"),
         attributes=dict(request.attributes),
-        remove_attributes=request.remove_attributes,
-        tags=request.tags,
-        add_tags=request.add_tags,
-        remove_tags=request.remove_tags,
+        remove_attributes=request.remove_attributes[:],
+        tags=request.tags[:],
+        add_tags=request.add_tags[:],
+        remove_tags=request.remove_tags[:],
         etag=request.etag,
     )
 
