@@ -135,6 +135,7 @@ async def service(
         stack.push_async_callback(probe.close)
         health = Health(probe.can_write)
         _watch(metrics, database, writer, health)
+        metrics.watch("participants_calls_waiting", lambda: turns.waiting)
         certificates = None
         if settings.tls is not None:
             certificates = Certificates(settings.tls)

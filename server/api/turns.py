@@ -86,7 +86,8 @@ class Turns:
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self._clock = clock or asyncio.get_running_loop().time
         self._lanes: dict[tuple[str, Kind], _Lane] = {}
-        self._waiting = 0
+        # How many calls wait.
+        self.waiting = 0
         # Who called since the period began, and who in the one before.
         self._present: set[str] = set()
         self._before: set[str] = set()
@@ -120,12 +121,12 @@ class Turns:
         lane, now = self._lanes[organization_id, kind], self._clock()
         if now + (len(lane.waiting) + 1) * lane.pace > deadline:
             raise _too_late()
-        if len(lane.waiting) >= MAX_WAITING - self._waiting:
+        if len(lane.waiting) >= MAX_WAITING - self.waiting:
             raise Overloaded("too many calls of this organization are waiting; retry")
         begins: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         turn = Turn(self, lane, now, begins)
         lane.waiting[turn] = None
-        self._waiting += 1
+        self.waiting += 1
         self._timer.run_by(max(now, lane.lease_ends))
         try:
             async with asyncio.timeout_at(deadline):
@@ -146,7 +147,7 @@ class Turns:
                 self._let_in(lane, self._clock())
         elif turn in lane.waiting:
             del lane.waiting[turn]
-            self._waiting -= 1
+            self.waiting -= 1
 
     def look(self) -> None:
         """Lets those in who need not wait any more, because a lease has ended or their organization calls alone."""
@@ -168,7 +169,7 @@ class Turns:
         while lane.waiting and not (self.crowded and lane.is_full):
             turn = next(iter(lane.waiting))
             del lane.waiting[turn]
-            self._waiting -= 1
+            self.waiting -= 1
             lane.pace += RECENT * (now - max(turn.since, lane.last_begin) - lane.pace)
             lane.last_begin = turn.since = now
             lane.begun[turn] = None

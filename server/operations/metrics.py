@@ -42,6 +42,7 @@ HTTP_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 # What is read again and again instead of counted: what it is, and what several workers' values make together.
 GAUGES: dict[str, tuple[str, Literal["livesum", "livemin", "livemax"]]] = {
     "participants_queue_upserts": ("Upserts that wait to be written.", "livesum"),
+    "participants_calls_waiting": ("Calls that wait for their turn while several organizations call.", "livesum"),
     "participants_queue_bytes": ("Memory that waiting upserts take.", "livesum"),
     "participants_pool_connections": ("Database connections that are open.", "livesum"),
     "participants_pool_connections_in_use": ("Database connections that a request is using.", "livesum"),

@@ -36,6 +36,7 @@ METRICS: dict[str, tuple[str, set[str]]] = {
     "participants_refusals": ("counter", {"reason"}),
     "participants_event_loop_lag_seconds": ("histogram", set()),
     "participants_queue_upserts": ("gauge", set()),
+    "participants_calls_waiting": ("gauge", set()),
     "participants_queue_bytes": ("gauge", set()),
     "participants_pool_connections": ("gauge", set()),
     "participants_pool_connections_in_use": ("gauge", set()),
