@@ -30,16 +30,20 @@ class Executor:
     async def execute(self, upserts: Sequence[Upsert]) -> Outcomes:
         """Returns what became of each upsert, in order; nothing but a cancellation is raised."""
         try:
-            return await self._repository.upsert(upserts)
-        except Refused:
-            return await self._isolate(upserts)
-        except Contention:
-            return await self._without_new(upserts)
+            return await self._write(upserts)
         except ServiceError as error:
             return [Rejected(error)] * len(upserts)
         except Exception:
             logger.exception("a statement failed")
             return [Rejected(Internal())] * len(upserts)
+
+    async def _write(self, upserts: Sequence[Upsert]) -> Outcomes:
+        try:
+            return await self._repository.upsert(upserts)
+        except Refused:
+            return await self._isolate(upserts)
+        except Contention:
+            return await self._without_new(upserts)
 
     async def _isolate(self, upserts: Sequence[Upsert]) -> Outcomes:
         """Writes a group that was refused as two halves, until what is refused is alone."""
@@ -61,6 +65,4 @@ class Executor:
             outcomes = await self._repository.upsert(upserts, insert=False)
         except (Contention, Refused):
             return [RETRY] * len(upserts)
-        except ServiceError as error:
-            return [Rejected(error)] * len(upserts)
         return [RETRY_ALONE if isinstance(outcome, Retry) else outcome for outcome in outcomes]

@@ -91,6 +91,15 @@ async def test_a_new_key_that_is_waited_for_holds_the_others_up_once() -> None:
     assert alone == [str(number) for number in range(400, 500)]
 
 
+async def test_a_fault_while_new_keys_are_left_out_fails_the_group_once() -> None:
+    def answer(keys: Sequence[str], insert: bool) -> Sequence[Outcome]:
+        raise Contention if insert else RuntimeError
+
+    outcomes = await Executor(Repository(answer)).execute(group(2))
+    assert {type(outcome.error) for outcome in outcomes if isinstance(outcome, Rejected)} == {Internal}
+    assert len(outcomes) == 2
+
+
 async def test_a_locked_table_has_the_whole_group_run_again_as_it_is() -> None:
     def answer(keys: Sequence[str], insert: bool) -> Sequence[Outcome]:
         raise Contention
