@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
-from os import environ
+from os import cpu_count, environ
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -37,6 +37,11 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], AbstractEventLo
     return {"uvloop": uvloop.new_event_loop}
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Has as many tests run at once as keep the processors busy: half of the time a test waits for a process."""
+    return 2 * (cpu_count() or 1)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """How to connect to a Postgres as somebody who may create databases."""
@@ -47,6 +52,10 @@ def postgres() -> Iterator[str]:
             admin.execute(f'DROP ROLE IF EXISTS "{SERVING_ROLE}"'.encode())
     else:
         with own_directory() as directory, embedded_postgres(directory) as conninfo:
+            with psycopg.connect(conninfo, autocommit=True) as admin:
+                # No test crashes the machine, and nothing else would lose what was not synced.
+                admin.execute("ALTER SYSTEM SET fsync = off")
+                admin.execute("SELECT pg_reload_conf()")
             yield conninfo
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 COMMAND = Path(sys.executable).parent / "participants"
-START_TIMEOUT = 20.0
+# Long enough for a machine that is busy with other things: what succeeds waits no longer for that.
+START_TIMEOUT = 40.0
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -23,7 +24,7 @@ def environment(**variables: str) -> dict[str, str]:
     return {**ours, **variables}
 
 
-def run(*arguments: str, env: Mapping[str, str], timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, env: Mapping[str, str], timeout: float = 50.0) -> subprocess.CompletedProcess[str]:
     """Runs `participants ARGUMENTS` to its end."""
     return subprocess.run([COMMAND, *arguments], env=env, capture_output=True, text=True, timeout=timeout, check=False)
 
@@ -38,7 +39,7 @@ def refusal(completed: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-def eventually(succeeds: Callable[[], bool], timeout: float = 10.0) -> None:
+def eventually(succeeds: Callable[[], bool], timeout: float = 30.0) -> None:
     """Waits until something that nobody announces has come about."""
     deadline = time.monotonic() + timeout
     while not succeeds():
@@ -99,7 +100,7 @@ class Service:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def wait(self, timeout: float = 10.0) -> int:
+    def wait(self, timeout: float = 30.0) -> int:
         """Waits for the process to end and returns its exit status."""
         status = self._process.wait(timeout)
         self._close()
