@@ -30,10 +30,16 @@ ERROR: Schema = {
     },
     "required": ["code", "message"],
 }
-# What may become of any call: it can be given an unknown parameter, no key, or too little time.
-_OF_ALL = {Code.INVALID_ARGUMENT, Code.UNAUTHENTICATED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.INTERNAL}
-# A body needs room until it is here; and what HTTP alone has to say of bodies, beside the error table.
-_OF_BODIES = {Code.RESOURCE_EXHAUSTED}
+# What may become of any call: it can be given an unknown parameter, no key, or too little time, and be one too many.
+_OF_ALL = {
+    Code.INVALID_ARGUMENT,
+    Code.UNAUTHENTICATED,
+    Code.RESOURCE_EXHAUSTED,
+    Code.UNAVAILABLE,
+    Code.DEADLINE_EXCEEDED,
+    Code.INTERNAL,
+}
+# What HTTP alone has to say of bodies, beside the error table.
 _HTTP_ERRORS_OF_BODIES = {408: "request_timeout", 413: "payload_too_large", 415: "unsupported_media_type"}
 
 
@@ -58,7 +64,7 @@ def _errors(route: Route, comment: str) -> dict[int, list[str]]:
     own = comment.partition("\n\nErrors: ")[2]
     errors: dict[int, list[str]] = {status: [code] for status, code in _HTTP_ERRORS_OF_BODIES.items() if route.body}
     for code in Code:
-        if code in _OF_ALL or (route.body and code in _OF_BODIES) or f"`{code.name}`" in own:
+        if code in _OF_ALL or f"`{code.name}`" in own:
             errors.setdefault(code.http_status, []).append(code.http_code)
     return dict(sorted(errors.items()))
 
