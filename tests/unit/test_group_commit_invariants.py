@@ -102,6 +102,9 @@ class Story(RuleBasedStateMachine):
         self.loop.set_exception_handler(lambda _loop, context: self.faults.append(context))
         self.patch.setattr(batcher_module, "time", SimpleNamespace(monotonic=self.loop.time))
         self.patch.setattr(batching, "MAX_STATEMENT_UPSERTS", 3)
+        # So few that a story often has as many as there may be.
+        self.patch.setattr(batching, "MAX_STATEMENTS", 2)
+        self.patch.setattr(batcher_module, "MAX_ALONE", 1)
         self.patch.setattr(executor, "logger", SimpleNamespace(exception=lambda _message: None))
         self.database = Database(self.loop)
         self.writer = self.loop.run_until_complete(self.make())
@@ -227,9 +230,13 @@ class Story(RuleBasedStateMachine):
     @invariant()
     def a_queue_that_is_not_empty_goes_on(self) -> None:
         for batcher in self.writer._batchers.values():
-            if len(batcher._queue) or batcher._queue.alone:
+            is_full = batcher._policy.running >= batching.MAX_STATEMENTS
+            if len(batcher._queue):
                 is_timed = batcher._start_timer._handle is not None
-                assert batcher._start_is_scheduled or is_timed or batcher._statements
+                assert batcher._start_is_scheduled or is_timed or is_full
+            if batcher._queue.alone:
+                alone = [statement for statement in batcher._statements if statement.group[0].alone]
+                assert batcher._start_is_scheduled or is_full or len(alone) >= batcher_module.MAX_ALONE
 
     @invariant()
     def a_statement_is_cancelled_once_and_only_when_nobody_waits(self) -> None:
@@ -281,6 +288,33 @@ def test_followers_that_nobody_waits_for_go_with_the_upsert_that_they_follow() -
     story.teardown()
 
 
+def test_what_loses_as_new_in_a_shared_statement_is_written_alone_one_after_the_other() -> None:
+    story = Story()
+    for key in ("a", "b"):
+        story.submit("acme", key, False, 10.0, 1)
+    for organization in ORGANIZATIONS:
+        story.submit(organization, "c", False, 10.0, 1)
+    # The first two have statements of their own; the others wait for one that ends, and share the next.
+    for statement in list(story.database.running):
+        story.end(statement, [False])
+    story.wait(0.02)
+    (shared,) = story.database.running
+    assert len(shared.upserts) == 2
+    story.database.running.remove(shared)
+    shared.answer.set_exception(Contention())
+    story.loop.settle()
+    (existing,) = story.database.running
+    assert not existing.insert
+    story.end(existing, [True, True])
+    for _ in ORGANIZATIONS:
+        (alone,) = story.database.running
+        assert len(alone.upserts) == 1
+        assert alone.insert
+        story.end(alone, [False])
+    assert [number for _, number in story.database.written] == [0, 1, 2, 3]
+    story.teardown()
+
+
 def test_a_batcher_is_what_the_story_looks_into() -> None:
     # The story reads private names: this says so when one is renamed, and not an invariant that holds of nothing.
-    assert {"_queue", "_statements", "_start_timer"} <= set(Batcher.__init__.__code__.co_names)
+    assert {"_queue", "_statements", "_start_timer", "_policy"} <= set(Batcher.__init__.__code__.co_names)
