@@ -15,7 +15,7 @@ from tests.support.flood import flood
 
 # The first calls come upon all that the flood has begun while nobody else was there.
 SETTLING, CALLS = 10, 40
-# How many times as long as others the callers of a flood wait, at the least. They are 128 or more where others are 1.
+# How many times as long as others the callers of a flood wait, at the least. They are hundreds where others are one.
 TIMES = 4
 
 

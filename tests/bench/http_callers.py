@@ -51,8 +51,11 @@ class _Caller(asyncio.Protocol):
         end = self._received.find(b"\r\n\r\n")
         if end < 0 or len(self._received) < end + 4 + self._length(self._received[: end + 2]):
             return
-        self._calls.latencies.append(time.perf_counter() - self._started)
-        if self._received[9:11] != b"20":
+        if self._received[9:11] == b"20":
+            self._calls.latencies.append(time.perf_counter() - self._started)
+        elif self._target.may_be_refused and self._received[9:12] == b"429":
+            self._calls.refused += 1
+        else:
             self._calls.fail(RuntimeError(self._received[:500].decode("latin-1")))
         self._received = b""
         if self._calls.stopped:
