@@ -119,7 +119,8 @@ class Batcher:
         finally:
             self._statements.discard(statement)
             now = time.monotonic()
-            self._policy.ended(now, statement.started, taken, len(self._queue))
+            is_written = outcomes is not None and not _is_unavailable(outcomes[0])
+            self._policy.ended(now, statement.started, taken, len(self._queue), is_written=is_written)
             self._schedule_start()
             # It was cancelled, so nobody waits any more.
             self._settle_all(group, outcomes or [Rejected(Unavailable())] * len(group))
@@ -147,3 +148,7 @@ class Batcher:
                 if not pending.is_wanted(now):
                     self._settle(pending, Rejected(DeadlineExceeded()))
         return wanted
+
+
+def _is_unavailable(outcome: Outcome | Retry) -> bool:
+    return isinstance(outcome, Rejected) and isinstance(outcome.error, Unavailable)

@@ -73,12 +73,16 @@ class BatchingPolicy:
         self._running.append(now)
         self._writing += upserts
 
-    def ended(self, now: float, started: float, upserts: int, ready: int) -> None:
-        """Is told that a statement of so many upserts has ended, while so many others are ready."""
+    def ended(self, now: float, started: float, upserts: int, ready: int, *, is_written: bool) -> None:
+        """Is told that a statement of so many upserts has ended, while so many others are ready.
+
+        How long one took that was not written, because the database is away, says nothing of the next.
+        """
         self._callers = max(self._callers, self._writing + ready)
         took = now - started
-        self.seconds_per_statement += RECENT * (took - self.seconds_per_statement)
-        self.seconds_per_upsert += RECENT * (took / upserts / len(self._running) - self.seconds_per_upsert)
+        if is_written:
+            self.seconds_per_statement += RECENT * (took - self.seconds_per_statement)
+            self.seconds_per_upsert += RECENT * (took / upserts / len(self._running) - self.seconds_per_upsert)
         self._running.remove(started)
         self._writing -= upserts
         self._expected = min(math.ceil(GATHERED_SHARE * self._callers), MAX_STATEMENT_UPSERTS)
