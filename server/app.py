@@ -29,6 +29,7 @@ from server.gateway.openapi import document
 from server.gateway.operations import Operations
 from server.operations.certificate import CertificateExpiry
 from server.operations.health import Health
+from server.operations.memory import give_back_forever
 from server.operations.metrics import Metrics
 from server.operations.telemetry import Telemetry
 from server.participants.changes import Changes
@@ -43,6 +44,8 @@ from server.postgres.probe import Probe
 from server.postgres.reading import PostgresReading
 from server.rpc import server as rpc
 from server.rpc.calls import Calls
+from server.rpc.deaf import cut_off_deaf_forever
+from server.rpc.flooding import cut_off_floods_forever
 from server.writes.group_commit import GroupCommit
 
 if TYPE_CHECKING:
@@ -155,6 +158,13 @@ async def service(
         grpc_address = rpc.listen(
             grpc_servers, settings.grpc_address, share_port=share_ports, certificates=certificates
         )
+        watches = {
+            "the return of free memory": give_back_forever(),
+            "the watch over floods": cut_off_floods_forever(grpc_address.port, calls),
+            "the watch over unread answers": cut_off_deaf_forever(grpc_address.port, calls),
+        }
+        for name, watch in watches.items():
+            await stack.enter_async_context(_background(parts, name, watch))
         http_address = operations_address = None
         if settings.http_address is not None:
             public = Operations(health, metrics if settings.operations_address is None else None)

@@ -107,7 +107,7 @@ class Room:
         self._buffers.change(self._organization_id, size - self._size)
         self._size = size
 
-    def release(self, _: object = None) -> None:
+    def release(self) -> None:
         """Holds nothing any more."""
         if self._size:
             self.resize(0)

@@ -20,13 +20,17 @@ from server.api.call import Interceptor, request_id_from
 from server.api.servicer import ParticipantServicer
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
 from server.errors import Internal, ServiceError
-from server.rpc.calls import Calls
-from server.rpc.receiving import Context, Receiver, malformed
+from server.rpc.calls import Calls, Context
+from server.rpc.receiving import Receiver, malformed
 
 # What a call under way is taken to hold: about the answer with the largest participant, and see ANSWER_COPIES.
 CALL_BYTES = 160 << 10
 # Python holds an answer until the caller has taken it, and so does grpcio.
 ANSWER_COPIES = 2
+# Until a client has acknowledged this limit grpcio keeps another, 16 MiB. Many fields take few bytes on the wire where
+# they are the same, and are many in memory.
+MAX_METADATA_BYTES = 16 << 10
+MANY_FIELDS = 32
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -53,15 +57,27 @@ def _handler(
 
     async def answer(_messages: object, context: Context) -> bytes:
         room = Room(receiver.buffers)
-        # Called when the caller has taken the answer, or has gone.
-        context.add_done_callback(room.release)  # type: ignore[arg-type]  # grpc-stubs has a class where a function goes
+
+        def close(context: Context) -> None:
+            # The caller has taken the answer, or has gone.
+            room.release()
+            calls.close(context)
+
+        context.add_done_callback(close)  # type: ignore[arg-type]  # grpc-stubs has a class where a function goes
 
         async def receive(organization_id: str, deadline: float) -> Message:
+            calls.open(context)
             request = await receiver.receive(context, room, organization_id, deadline)
             room.resize(CALL_BYTES)
             return _decoded(parse, request)
 
-        metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
+        fields = context.invocation_metadata() or ()
+        if len(fields) > MANY_FIELDS and sum(len(name) + len(value) for name, value in fields) > MAX_METADATA_BYTES:
+            calls.refuse_all(context.peer())
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"metadata has more than {MAX_METADATA_BYTES} bytes"
+            )
+        metadata: dict[str, Any] = dict(fields)
         calls.begin()
         try:
             response = await interceptor.run(

@@ -6,10 +6,9 @@ import asyncio
 import math
 from typing import Any
 
-import grpc
-
 from server.api.buffers import Buffers, Room
 from server.errors import DeadlineExceeded, FieldViolation, InvalidArgument, RequestTooLarge
+from server.rpc.calls import Context
 
 # gRPC's own default, and more than a participant can hold.
 MAX_REQUEST_BYTES = 4 << 20
@@ -18,8 +17,6 @@ READ_BYTES = 5 << 20
 # How long a message may take to arrive, and how often those that are on their way are looked at; in seconds.
 RECEIVE_TIMEOUT = 10.0
 LOOK_EVERY = 0.25
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Receiver:

@@ -16,7 +16,7 @@ from server.certificates import Certificates
 from server.config import Address, ConfigurationError
 from server.operations.health import Health
 from server.rpc.calls import Calls
-from server.rpc.handlers import service_handlers
+from server.rpc.handlers import MAX_METADATA_BYTES, service_handlers
 from server.rpc.health import health_handlers
 from server.rpc.receiving import READ_BYTES
 from server.rpc.reflection import reflection_handlers
@@ -28,7 +28,6 @@ from server.sockets import bound
 SERVERS = 16
 # The kernel deals them out by chance, so some are refused from about three quarters of this on.
 MAX_CONNECTIONS = 2_048
-MAX_METADATA_BYTES = 64 << 10
 # How long calls under way may take to finish once the service stops, and then their answers to be taken; in seconds.
 GRACE, LAST_GRACE = 10.0, 1.0
 # How long callers are given to hear that they are to call no more; in seconds.
@@ -45,6 +44,10 @@ OPTIONS = [
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     # Connections and what they may hold.
     ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS // SERVERS),
+    ("grpc.experimental.tcp_max_read_buffer_size", 64 << 10),
+    ("grpc.tcp_receive_buffer_size", 32 << 10),
+    # Only who has acknowledged our limits is held to them.
+    ("grpc.http2.settings_timeout", 10_000),
     ("grpc.max_concurrent_streams", 256),
     ("grpc.server_handshake_timeout_ms", 10_000),
     # Callers come back to all replicas, also to new ones, and a connection that is of no use is not kept: at this age
@@ -58,6 +61,9 @@ OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
     # The default takes callers who ping politely for hostile ones.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # To answer pings costs little. Cut off for them, a client goes on until what is being written has been, and every
+    # further ping takes grpcio longer than the last: a few hundred kilobytes of them a second take a whole processor.
+    ("grpc.http2.max_ping_strikes", 0),
 ]
 
 

@@ -29,6 +29,7 @@ class Type(IntEnum):
     PING = 6
     GOAWAY = 7
     WINDOW_UPDATE = 8
+    CONTINUATION = 9
 
 
 def frame(kind: Type, flags: int, stream: int, payload: bytes = b"") -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 
 from tests.bench.http2 import END_HEADERS, END_STREAM, PREFACE, FrameReader, Type, frame
@@ -12,13 +13,13 @@ from tests.bench.http2 import END_HEADERS, END_STREAM, PREFACE, FrameReader, Typ
 SERVICE = "participants.v1.ParticipantService"
 _INITIAL_WINDOW_SIZE = 0x4
 _MAX_FRAME = 16_384
-_CONTINUATION = 9
 
 
 class Wire:
     """One connection. `window` is how much of each answer the peer may send before it is given more room."""
 
     def __init__(self, address: str, *, window: int = 65_535) -> None:
+        self.address = address
         host, _, port = address.rpartition(":")
         self.socket = socket.create_connection((host, int(port)), timeout=20)
         self._reader = FrameReader()
@@ -35,24 +36,7 @@ class Wire:
     def call(self, path: str, metadata: Sequence[tuple[str, str]] = (), *, ended: bool = False) -> int:
         """Opens a stream with the headers of a call, and returns its number."""
         stream, self._next_stream = self._next_stream, self._next_stream + 2
-        fields = [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", f"/{path}"),
-            (":authority", "localhost"),
-            ("te", "trailers"),
-            ("content-type", "application/grpc"),
-            *metadata,
-        ]
-        block = b"".join(b"\x00" + _string(name) + _string(value) for name, value in fields)
-        pieces = [block[at : at + _MAX_FRAME] for at in range(0, len(block), _MAX_FRAME)]
-        for number, piece in enumerate(pieces):
-            last = END_HEADERS if number == len(pieces) - 1 else 0
-            if number == 0:
-                self._send(frame(Type.HEADERS, last | (END_STREAM if ended else 0), stream, piece))
-            else:
-                header = struct.pack(">HBBBL", len(piece) >> 8, len(piece) & 0xFF, _CONTINUATION, last, stream)
-                self._send(header + piece)
+        self.send(headers(stream, path, metadata, ended=ended))
         return stream
 
     def message(self, stream: int, message: bytes, *, announced: int | None = None, ended: bool = True) -> None:
@@ -61,11 +45,11 @@ class Wire:
         for at in range(0, len(data), _MAX_FRAME):
             piece = data[at : at + _MAX_FRAME]
             last = ended and at + _MAX_FRAME >= len(data)
-            self._send(frame(Type.DATA, END_STREAM if last else 0, stream, piece))
+            self.send(frame(Type.DATA, END_STREAM if last else 0, stream, piece))
 
     def end(self, stream: int) -> None:
         """Ends a stream without more data."""
-        self._send(frame(Type.DATA, END_STREAM, stream))
+        self.send(frame(Type.DATA, END_STREAM, stream))
 
     def pour(self, stream: int, announced: int, sent: int) -> None:
         """Announces a message and sends as much of it as the peer takes, at most `sent` bytes, and never ends it."""
@@ -74,7 +58,7 @@ class Wire:
         while left:
             size = min(len(left), _MAX_FRAME, *room.values())
             if size:
-                self._send(frame(Type.DATA, 0, stream, left[:size]))
+                self.send(frame(Type.DATA, 0, stream, left[:size]))
                 left = left[size:]
                 room = {key: value - size for key, value in room.items()}
                 continue
@@ -93,6 +77,12 @@ class Wire:
             self._frames += self._reader.read(data)
         return self._frames.pop(0)
 
+    def until_closed(self) -> None:
+        """Waits until the peer has closed the connection."""
+        with suppress(ConnectionError):
+            while True:
+                self.next_frame()
+
     def until_ended(self, stream: int) -> list[tuple[int, bytes]]:
         """Returns the types and payloads of a stream's frames up to its end."""
         frames = []
@@ -104,8 +94,43 @@ class Wire:
             if kind == Type.RST_STREAM or (kind in {Type.HEADERS, Type.DATA} and flags & END_STREAM):
                 return frames
 
-    def _send(self, data: bytes) -> None:
+    def discard(self) -> None:
+        """Reads what has come, and forgets it."""
+        timeout = self.socket.gettimeout()
+        self.socket.settimeout(0)
+        with suppress(BlockingIOError):
+            while self.socket.recv(1 << 20):
+                pass
+        self.socket.settimeout(timeout)
+
+    def send(self, data: bytes) -> None:
+        """Sends frames, whatever is in them."""
         self.socket.sendall(data)
+
+
+def headers(
+    stream: int, path: str, metadata: Sequence[tuple[str, str]] = (), *, ended: bool = False, whole: bool = True
+) -> bytes:
+    """Returns the frames with the headers of a call; they are said not to be all of them if they are not `whole`."""
+    fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", f"/{path}"),
+        (":authority", "localhost"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc"),
+        *metadata,
+    ]
+    block = b"".join(b"\x00" + _string(name) + _string(value) for name, value in fields)
+    pieces = [block[at : at + _MAX_FRAME] for at in range(0, len(block), _MAX_FRAME)]
+    frames = [
+        frame(Type.CONTINUATION if number else Type.HEADERS, END_STREAM if ended and not number else 0, stream, piece)
+        for number, piece in enumerate(pieces)
+    ]
+    if whole:
+        last = frames[-1]
+        frames[-1] = last[:4] + bytes([last[4] | END_HEADERS]) + last[5:]
+    return b"".join(frames)
 
 
 def _string(text: str) -> bytes:

@@ -27,8 +27,8 @@ def called(deployment: Deployment, size: int) -> str:
     return "OK"
 
 
-@pytest.mark.parametrize(("size", "code"), [(60_000, "OK"), (70_000, "RESOURCE_EXHAUSTED")])
-def test_metadata_beyond_64_kib_is_refused(deployment: Deployment, size: int, code: str) -> None:
+@pytest.mark.parametrize(("size", "code"), [(15_000, "OK"), (17_000, "RESOURCE_EXHAUSTED")])
+def test_metadata_beyond_16_kib_is_refused(deployment: Deployment, size: int, code: str) -> None:
     assert called(deployment, size) == code
 
 

@@ -1,0 +1,53 @@
+"""The memory of the process: how much it is, and giving back what is free."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import os
+from pathlib import Path
+
+# How often it is looked at, in seconds; after so many looks what is free is given back in any case.
+LOOK_EVERY = 1.0
+MOST_LOOKS = 10
+# What may be free without being given back, in bytes.
+SLACK = 16 << 20
+
+_STATM = Path("/proc/self/statm")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+# Of mallopt(3).
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGE_BLOCK, _MOST_FREE = 128 << 10, 8 << 20
+
+
+def can_tell() -> bool:
+    """Tells whether this system says how much memory a process has; Linux does."""
+    return _STATM.exists()
+
+
+def resident_bytes() -> int:
+    """Returns how much memory the process has."""
+    return int(_STATM.read_bytes().split()[1]) * _PAGE
+
+
+async def give_back_forever() -> None:
+    """Gives free memory back to the system when there is much of it. Where it cannot, it waits."""
+    libc = ctypes.CDLL(None)
+    if not (can_tell() and hasattr(libc, "malloc_trim")):
+        await asyncio.Event().wait()
+    # Left to itself malloc keeps larger and larger blocks, once it has freed one.
+    libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
+    libc.mallopt(_M_TRIM_THRESHOLD, _MOST_FREE)
+    least = left = resident_bytes()
+    looks = 0
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        resident = resident_bytes()
+        least = min(least, resident)
+        looks += 1
+        if resident > left + SLACK or (resident > least + SLACK and looks >= MOST_LOOKS):
+            # grpcio leaves the metadata of each call in a cycle.
+            gc.collect()
+            await asyncio.to_thread(libc.malloc_trim, 0)
+            left, looks = resident_bytes(), 0

@@ -1,0 +1,58 @@
+"""Frames over gRPC that nobody asked for, without end."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from tests.bench.http2 import ACK, Type, frame
+from tests.conftest import Deployment
+from tests.hostile.crowd import crowd
+from tests.hostile.grpc_wire import SERVICE, Wire, headers
+from tests.hostile.others import others_unhurt
+
+CREATE = f"{SERVICE}/CreateParticipant"
+FLOODERS = 4
+SECONDS = 2.0
+# RFC 9113, section 6.3, whose frames mean nothing any more.
+PRIORITY = struct.pack(">HBBBL", 0, 5, 2, 0, 1) + bytes(5)
+
+FLOODS = {
+    "pings": frame(Type.PING, 0, 0, b"12345678"),
+    "settings": frame(Type.SETTINGS, 0, 0, struct.pack(">HL", 4, 65_535)),
+    "priorities": PRIORITY,
+}
+
+
+def flood(data: bytes) -> Callable[[Wire], None]:
+    """Sends the same again and again, and again on a new connection when it is cut off."""
+    until = time.monotonic() + SECONDS
+
+    def attack(wire: Wire) -> None:
+        while time.monotonic() < until:
+            with suppress(OSError), Wire(wire.address) as again:
+                again.socket.settimeout(1)
+                again.send(frame(Type.SETTINGS, ACK, 0))
+                while time.monotonic() < until:
+                    again.send(data)
+                    again.discard()
+
+    return attack
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_frames_without_end(deployment: Deployment, kind: str) -> None:
+    attack = flood(FLOODS[kind] * 2_000)
+    with others_unhurt(deployment), crowd(FLOODERS, lambda: Wire(deployment.service.grpc_address), attack):
+        pass
+
+
+def test_continuations_without_end_and_without_anything_in_them(deployment: Deployment) -> None:
+    with Wire(deployment.service.grpc_address) as wire:
+        with suppress(ConnectionError):
+            wire.send(headers(1, CREATE, whole=False) + frame(Type.CONTINUATION, 0, 1) * 100_000)
+        wire.until_closed()
