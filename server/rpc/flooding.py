@@ -21,8 +21,8 @@ from server.rpc.connections import Connection, connections
 
 logger = logging.getLogger(__name__)
 
-# How often it is looked, in seconds: memory can grow by a gigabyte a second.
-LOOK_EVERY = 0.1
+# How often it is looked at memory, which can grow by a gigabyte a second, and how often at the processor; in seconds.
+LOOK_EVERY, LOOK_AT_PROCESSOR_EVERY = 0.1, 0.3
 # Below this share of a processor nobody takes it from the others.
 BUSY = 0.3
 # What may be sent from one look to the next without a call, in bytes.
@@ -69,7 +69,10 @@ class _Watch:
 
     def _look(self) -> None:
         resident = resident_bytes()
-        is_busy, is_short = self._is_busy(), resident > SHORT
+        is_short = resident > SHORT
+        if not is_short and time.monotonic() < self._looked + LOOK_AT_PROCESSOR_EVERY:
+            return
+        is_busy = self._is_busy()
         known = self._calls.known_ports(watch=is_busy or is_short)
         unwelcome = self._calls.unwelcome_ports()
         if not (is_busy or is_short or unwelcome):

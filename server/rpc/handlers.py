@@ -19,7 +19,7 @@ from server.api.buffers import Buffers, Room
 from server.api.call import Interceptor, request_id_from
 from server.api.servicer import ParticipantServicer
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
-from server.errors import Internal, ServiceError
+from server.errors import Internal, RequestTooLarge, ServiceError
 from server.rpc.calls import Calls, Context
 from server.rpc.receiving import Receiver, malformed
 
@@ -74,9 +74,10 @@ def _handler(
         fields = context.invocation_metadata() or ()
         if len(fields) > MANY_FIELDS and sum(len(name) + len(value) for name, value in fields) > MAX_METADATA_BYTES:
             calls.refuse_all(context.peer())
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"metadata has more than {MAX_METADATA_BYTES} bytes"
+            error = RequestTooLarge(
+                f"metadata may have at most {MAX_METADATA_BYTES} bytes", reason="METADATA_TOO_LARGE"
             )
+            await _abort(context, error, request_id_from({}))
         metadata: dict[str, Any] = dict(fields)
         calls.begin()
         try:
