@@ -119,7 +119,7 @@ class Batcher:
         finally:
             self._statements.discard(statement)
             now = time.monotonic()
-            is_written = outcomes is not None and not _is_unavailable(outcomes[0])
+            is_written = not _is_unavailable(outcomes)
             self._policy.ended(now, statement.started, taken, len(self._queue), is_written=is_written)
             self._schedule_start()
             # It was cancelled, so nobody waits any more.
@@ -150,5 +150,9 @@ class Batcher:
         return wanted
 
 
-def _is_unavailable(outcome: Outcome | Retry) -> bool:
-    return isinstance(outcome, Rejected) and isinstance(outcome.error, Unavailable)
+def _is_unavailable(outcomes: Outcomes | None) -> bool:
+    """Returns whether the database was away, or nothing came of a statement at all: that is the same for its group."""
+    if not outcomes:
+        return True
+    first = outcomes[0]
+    return isinstance(first, Rejected) and isinstance(first.error, Unavailable)
