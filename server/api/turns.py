@@ -38,7 +38,7 @@ class Kind:
 
 
 # Few, for they are what another organization's call has beside it, and enough to share statements.
-CALL = Kind(at_once=8, lease=0.1)
+CALL = Kind(at_once=4, lease=0.1)
 BATCH = Kind(at_once=1, lease=1.0)
 
 

@@ -8,9 +8,8 @@ import gc
 import os
 from pathlib import Path
 
-# How often it is looked at, in seconds; after so many looks what is free is given back in any case.
-LOOK_EVERY = 1.0
-MOST_LOOKS = 10
+# How often it is looked at, in seconds: to find what is free stops everything else for some milliseconds.
+LOOK_EVERY = 5.0
 # What may be free without being given back, in bytes.
 SLACK = 16 << 20
 
@@ -39,15 +38,12 @@ async def give_back_forever() -> None:
     # Left to itself malloc keeps larger and larger blocks, once it has freed one.
     libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
     libc.mallopt(_M_TRIM_THRESHOLD, _MOST_FREE)
-    least = left = resident_bytes()
-    looks = 0
+    least = resident_bytes()
     while True:
         await asyncio.sleep(LOOK_EVERY)
         resident = resident_bytes()
         least = min(least, resident)
-        looks += 1
-        if resident > left + SLACK or (resident > least + SLACK and looks >= MOST_LOOKS):
+        if resident > least + SLACK:
             # grpcio leaves the metadata of each call in a cycle.
             gc.collect()
             await asyncio.to_thread(libc.malloc_trim, 0)
-            left, looks = resident_bytes(), 0

@@ -9,7 +9,7 @@ import math
 MAX_STATEMENT_UPSERTS = 500
 MAX_STATEMENT_BYTES = 4 << 20
 # While several organizations call, whose calls wait for the processor while a statement is encoded, run and answered.
-MAX_UPSERTS_AMONG_OTHERS = 100
+MAX_UPSERTS_AMONG_OTHERS = 50
 # One statement at a time makes the largest groups. Where a full group waits, it goes beside those under way, so that
 # the database writes some while we read the answers of others; and where one is stalled, so do the next.
 MAX_STATEMENTS = 4
