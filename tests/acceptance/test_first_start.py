@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 
+from server.rpc.server import GRACE
 from tests.conftest import own_directory
 from tests.support.clients import Client, GrpcClient, HttpClient
 from tests.support.process import Service, environment, refusal, run
@@ -81,22 +82,24 @@ def test_the_printed_curl_line_creates_and_then_updates_only_what_changed(start:
     assert updated["updated_at"] > created["updated_at"]
 
 
-def test_an_interrupt_stops_the_service_and_its_postgres_within_two_seconds(start: Start, data_directory: Path) -> None:
+def test_an_interrupt_stops_the_service_and_its_postgres_at_once(start: Start, data_directory: Path) -> None:
     service = start()
     key = development_key(service)
-    # Callers that keep their connections open must not delay it.
-    clients: list[Client] = [GrpcClient(service.grpc_address, key), HttpClient(service.http_url, key)]
-    assert [client.create({"external_id": client.name}).result for client in clients] == ["CREATED", "CREATED"]
-    assert postgres_is_running(data_directory)
+    with ExitStack() as stack:
+        # Callers that keep their connections open must not delay it.
+        clients: list[Client] = [GrpcClient(service.grpc_address, key), HttpClient(service.http_url, key)]
+        for client in clients:
+            stack.callback(client.close)
+        assert [client.create({"external_id": client.name}).result for client in clients] == ["CREATED", "CREATED"]
+        assert postgres_is_running(data_directory)
 
-    interrupted = time.monotonic()
-    status = service.stop()
-    assert time.monotonic() - interrupted < 2.0
+        interrupted = time.monotonic()
+        status = service.stop()
+        # Far less than it would wait for calls under way, and enough for a busy machine.
+        assert time.monotonic() - interrupted < GRACE / 2
     assert status == 0
     assert "Traceback" not in service.errors
     assert not postgres_is_running(data_directory)
-    for client in clients:
-        client.close()
 
 
 def test_the_next_start_is_quick_and_has_the_same_key_and_data(start: Start) -> None:
