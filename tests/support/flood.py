@@ -63,6 +63,8 @@ async def _pour(name: str, target: Target, connection: Connection) -> None:
         calls.latencies.clear()
         connection.send([])
         await asyncio.to_thread(connection.recv)
+        while not calls.latencies and not calls.failure.done():  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
         if calls.failure.done():
             await calls.failure
         connection.send(calls.latencies)
