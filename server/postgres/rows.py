@@ -45,14 +45,17 @@ def participant(row: Row, first: int = 0) -> Participant:
     """Returns the participant in a row from this column on; its columns are named and ordered as the fields are (a test
     holds that)."""
     attributes, counters, balances, tiers = row[-4:]
-    if counters or balances or tiers:
-        counters = dict(counters)
-        balances = [Balance(*balance) for balance in sorted(balances)]
-        tiers = {key: Tier(level, rank) for key, level, rank in tiers}
-    else:
-        counters, balances, tiers = _NOTHING, (), _NOTHING
     # What _make does, without a call more for each row.
-    return _tuple(Participant, (*row[first:-4], orjson.loads(attributes), counters, balances, tiers))
+    return _tuple(
+        Participant,
+        (
+            *row[first:-4],
+            orjson.loads(attributes),
+            dict(counters) if counters else _NOTHING,
+            [Balance(*balance) for balance in sorted(balances)] if balances else (),
+            {key: Tier(level, rank) for key, level, rank in tiers} if tiers else _NOTHING,
+        ),
+    )
 
 
 def _unknown_program() -> ServiceError:

@@ -50,6 +50,25 @@ async def test_a_page_that_a_label_leads_looks_at_fewer_than_it_may_list_and_goe
     assert rest.end is None
 
 
+EARNED = {
+    "counters": "INSERT INTO counters VALUES (%s, %s, 'points', 1)",
+    "balances": "INSERT INTO balances VALUES (%s, %s, 'miles', 1, 2, 3)",
+    "tiers": "INSERT INTO tiers VALUES (%s, %s, 'loyalty', 'gold', 1)",
+}
+
+
+@pytest.mark.parametrize("earned", EARNED)
+async def test_a_participant_who_has_earned_of_one_kind_alone_is_listed(
+    database: str, reading: PostgresReading, tenant: Tenant, earned: str
+) -> None:
+    page = await reading.list(Listing(Filters(tenant.organization_id), "external_id", descending=False, page_size=1))
+    assert not any(getattr(page.participants[0], kind) for kind in EARNED)
+    with psycopg.connect(database) as connection:
+        connection.execute(EARNED[earned], (tenant.organization_id, page.participants[0].id))
+    page = await reading.list(Listing(Filters(tenant.organization_id), "external_id", descending=False, page_size=1))
+    assert [kind for kind in EARNED if getattr(page.participants[0], kind)] == [earned]
+
+
 @pytest.mark.parametrize("lead", ["all", "status", "email", "tag", "program"])
 def test_enrollments_are_read_once_for_the_filter_and_the_answer(database: str, lead: str) -> None:
     query = queries.LIST[lead, "created_at", False]
