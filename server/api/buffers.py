@@ -89,18 +89,11 @@ class Room:
         self._organization_id = ""
         self._size = 0
 
-    def try_acquire(self, organization_id: str, size: int) -> bool:
-        """Takes room where there is some at once, and tells whether there was."""
-        if not self._buffers.try_acquire(organization_id, size):
-            return False
-        self._organization_id, self._size = organization_id, size
-        return True
-
     async def acquire(self, organization_id: str, size: int, deadline: float) -> None:
         """Takes room, once there is some. Raises Overloaded where there is none by the deadline."""
-        if not self.try_acquire(organization_id, size):
+        if not self._buffers.try_acquire(organization_id, size):
             await self._buffers.acquire(organization_id, size, deadline)
-            self._organization_id, self._size = organization_id, size
+        self._organization_id, self._size = organization_id, size
 
     def resize(self, size: int) -> None:
         """Holds more, whether or not there is room for it, or less."""

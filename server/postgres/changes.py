@@ -36,7 +36,7 @@ class PostgresChanges:
     async def update(self, update: Update) -> Participant | Retry:
         """Changes one participant (see ChangeRepository)."""
         row = _row(await self._database.write(queries.UPDATE, *_parameters(update), *_LIMITS))
-        return RETRY if row is None else participant(row[1:])
+        return RETRY if row is None else participant(row, 1)
 
     async def set_enrollment(
         self, organization_id: str, participant_id: str, program_id: str, *, active: bool
@@ -44,7 +44,7 @@ class PostgresChanges:
         """Enrolls a participant or ends its enrollment (see ChangeRepository)."""
         ids = (organization_id.encode(), participant_id.encode(), program_id.encode())
         row = _row(await self._database.write(queries.ENROLL, *ids, _BOOLEANS[active]))
-        return RETRY if row is None else participant(row[1:])
+        return RETRY if row is None else participant(row, 1)
 
     async def delete(self, organization_id: str, participant_id: str, etag: str) -> Retry | None:
         """Erases one participant (see ChangeRepository)."""

@@ -20,6 +20,7 @@ from server.postgres import queries
 from server.postgres.database import Database
 from server.postgres.errors import described
 from server.postgres.prepared import PreparedConnection
+from server.postgres.rows import array
 from server.postgres.session import connection_options, session_conninfo
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Probe:
     async def _lose(self, connection: PreparedConnection, overdue: Sequence[int]) -> None:
         """Has the database close its connections to those backends that have nothing to do."""
         assert self._database is not None
-        idle = await connection.run(queries.IDLE_BACKENDS, [f"{{{','.join(map(str, overdue))}}}".encode()])
+        idle = await connection.run(queries.IDLE_BACKENDS, [array([str(backend) for backend in overdue])])
         if idle:
             logger.warning("answers of the database are lost; its connections are made anew")
             await self._database.lose({pid for (pid,) in idle})

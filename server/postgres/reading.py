@@ -124,7 +124,7 @@ def _time(microseconds: int) -> str:
 def _page(listing: Listing, rows: Sequence[Row], examined: int) -> Page:
     """Returns the page in the rows, of which there is one without a participant where none was found."""
     looked_at, position, found = rows[0][:_BESIDE]
-    participants = [participant(row[_BESIDE:]) for row in rows if row[_BESIDE] is not None]
+    participants = [participant(row, _BESIDE) for row in rows if row[_BESIDE] is not None]
     if len(participants) < (found or 0) or len(participants) > listing.page_size:
         participants = participants[: listing.page_size]
         last = participants[-1]

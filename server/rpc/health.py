@@ -8,12 +8,11 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from server.operations.health import Health
+from server.rpc.calls import Context
 
 # The names that follow the database. `liveness` does not: a failover must not restart every pod.
 READINESS_NAMES = ("", "participants.v1.ParticipantService", "readiness")
 LIVENESS = "liveness"
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class HealthService:

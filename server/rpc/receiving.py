@@ -38,21 +38,21 @@ class Receiver:
 
         Raises InvalidArgument, DeadlineExceeded and Overloaded.
         """
+        until = min(deadline, self._loop.time() + RECEIVE_TIMEOUT)
         # How long the message is shows when it is there.
-        if not room.try_acquire(organization_id, READ_BYTES):
-            await room.acquire(organization_id, READ_BYTES, min(deadline, self._loop.time() + RECEIVE_TIMEOUT))
+        await room.acquire(organization_id, READ_BYTES, until)
         # Whether there is a second one is not asked: that costs a tenth of a call, and nobody reads it.
-        request = await self._read(context, deadline)
+        request = await self._read(context, until)
         if not isinstance(request, bytes):
             raise malformed("the call ended without a message")
         if len(request) > MAX_REQUEST_BYTES:
             raise RequestTooLarge(f"a message may have at most {MAX_REQUEST_BYTES} bytes, this one has {len(request)}")
         return request
 
-    async def _read(self, context: Context, deadline: float) -> object:
+    async def _read(self, context: Context, until: float) -> object:
         task = asyncio.current_task(self._loop)
         assert task is not None
-        self._arriving[task] = min(deadline, self._loop.time() + RECEIVE_TIMEOUT)
+        self._arriving[task] = until
         if not self._looks:
             self._looks = True
             self._loop.call_later(LOOK_EVERY, self._look)

@@ -141,8 +141,7 @@ class Batcher:
     def _still_wanted(self, group: Sequence[PendingUpsert]) -> Sequence[PendingUpsert]:
         """Returns whom somebody waits for who still has time, and drops the others."""
         now = time.monotonic()
-        # What PendingUpsert.is_wanted says, without a call for each.
-        wanted = [pending for pending in group if pending.deadline > now and not pending.outcome.done()]
+        wanted = [pending for pending in group if pending.is_wanted(now)]
         if len(wanted) < len(group):
             for pending in group:
                 if not pending.is_wanted(now):
