@@ -62,13 +62,19 @@ class UpsertWriter(Protocol):
     """Takes upserts in and has them written."""
 
     def submit(
-        self, upsert: Upsert, deadline: float, *, bulk: bool = False, on_wait: Callable[[], None] | None = None
-    ) -> asyncio.Future[Outcome]:
-        """Queues one upsert, and returns the future of what becomes of it.
+        self,
+        upserts: Sequence[Upsert],
+        deadline: float,
+        *,
+        bulk: bool = False,
+        on_wait: Callable[[], None] | None = None,
+    ) -> asyncio.Future[Sequence[Outcome]]:
+        """Queues upserts of one organization, at least one, and returns the future of what becomes of each, in order.
 
-        `deadline` is on the event loop's clock, and a write does not begin after it. `bulk` goes behind what is not.
-        `on_wait` is called when it has to wait for others of its participant, or for a lock; maybe again.
-        Cancelling the future, and then calling `withdraw`, withdraws the upsert unless it is being written.
+        Each is an upsert of its own; those of one key apply in order. `deadline` is on the event loop's clock, and no
+        write begins after it. `bulk` goes behind what is not. `on_wait` is called when one has to wait for others of
+        its participant, or for a lock; maybe again. Cancelling the future, and then calling `withdraw`, withdraws all
+        that is not being written.
         """
 
     def withdraw(self) -> None:

@@ -24,12 +24,7 @@ class Participants:
         and Internal for a fault of the service.
         """
         upsert.tags = normalized_tags(upsert.tags)
-        future = self._writer.submit(upsert, deadline, on_wait=on_wait)
-        try:
-            outcome = await future
-        except asyncio.CancelledError:
-            self._writer.withdraw()
-            raise
+        (outcome,) = await self._write([upsert], deadline, on_wait=on_wait)
         if isinstance(outcome, Rejected):
             raise outcome.error
         return outcome
@@ -39,28 +34,34 @@ class Participants:
 
         What is rejected already stays so. Upserts of the same participant apply in order.
         """
-        submitted = [self._submit(upsert, deadline) for upsert in upserts]
-        pending = [outcome for outcome in submitted if isinstance(outcome, asyncio.Future)]
+        submitted = [_with_normalized_tags(upsert) for upsert in upserts]
+        wanted = [upsert for upsert in submitted if not isinstance(upsert, Rejected)]
+        outcomes = iter(await self._write(wanted, deadline, bulk=True) if wanted else ())
+        return [upsert if isinstance(upsert, Rejected) else next(outcomes) for upsert in submitted]
+
+    async def _write(
+        self,
+        upserts: Sequence[Upsert],
+        deadline: float,
+        *,
+        bulk: bool = False,
+        on_wait: Callable[[], None] | None = None,
+    ) -> Sequence[Outcome]:
         try:
-            # They settle by the statement, so this waits a few times; gather would be called back for each of them.
-            for outcome in pending:
-                if not outcome.done():
-                    await asyncio.wait([outcome])
+            return await self._writer.submit(upserts, deadline, bulk=bulk, on_wait=on_wait)
         except asyncio.CancelledError:
-            for outcome in pending:
-                outcome.cancel()
             self._writer.withdraw()
             raise
-        return [outcome.result() if isinstance(outcome, asyncio.Future) else outcome for outcome in submitted]
 
-    def _submit(self, upsert: Upsert | Rejected, deadline: float) -> asyncio.Future[Outcome] | Rejected:
-        if isinstance(upsert, Rejected):
-            return upsert
-        try:
-            upsert.tags = normalized_tags(upsert.tags)
-        except InvalidArgument as error:
-            return Rejected(error)
-        return self._writer.submit(upsert, deadline, bulk=True)
+
+def _with_normalized_tags(upsert: Upsert | Rejected) -> Upsert | Rejected:
+    if isinstance(upsert, Rejected):
+        return upsert
+    try:
+        upsert.tags = normalized_tags(upsert.tags)
+    except InvalidArgument as error:
+        return Rejected(error)
+    return upsert
 
 
 def normalized_tags(tags: Sequence[str], field: str = "tags") -> Sequence[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.writes.pending import PendingUpsert
-
 # Seconds of work, and a bounded amount of memory.
 MAX_UPSERTS = 20_000
 MAX_BYTES = 64 << 20
@@ -17,6 +15,9 @@ class _Held:
     size: int
 
 
+_NOTHING = _Held(0, 0)
+
+
 class Admission:
     """Counts what is held. An organization may hold as much as is left free, and no more.
 
@@ -25,38 +26,35 @@ class Admission:
     """
 
     def __init__(self, max_upserts: int = MAX_UPSERTS, max_bytes: int = MAX_BYTES) -> None:
-        self._max_bytes = max_bytes
+        self._max_upserts, self._max_bytes = max_upserts, max_bytes
         self._free = _Held(max_upserts, max_bytes)
         self._held: dict[str, _Held] = {}
 
     @property
-    def held_bytes(self) -> int:
-        """How much memory is held by all organizations."""
-        return self._max_bytes - self._free.size
+    def held(self) -> tuple[int, int]:
+        """How many upserts all organizations hold, and their bytes."""
+        return self._max_upserts - self._free.upserts, self._max_bytes - self._free.size
 
-    def admit(self, pending: PendingUpsert) -> bool:
-        """Makes room for an upsert, or tells that there is none for its organization."""
-        organization_id, size, free = pending.organization_id, pending.upsert.size, self._free
-        held = self._held.get(organization_id)
-        if held is None:
-            if free.upserts <= 0 or free.size < size:
-                return False
-            self._held[organization_id] = _Held(1, size)
-        elif free.upserts <= held.upserts or free.size - size < held.size:
+    def admit(self, organization_id: str, upserts: int, size: int) -> bool:
+        """Makes room for upserts of so many bytes, or tells that there is none for their organization."""
+        free, held = self._free, self._held.get(organization_id, _NOTHING)
+        if free.upserts - upserts < held.upserts + upserts or free.size - size < held.size + size:
             return False
+        if held is _NOTHING:
+            self._held[organization_id] = _Held(upserts, size)
         else:
-            held.upserts += 1
+            held.upserts += upserts
             held.size += size
-        free.upserts -= 1
+        free.upserts -= upserts
         free.size -= size
         return True
 
-    def release(self, pending: PendingUpsert) -> None:
-        """Gives the room of an upsert back."""
-        held = self._held[pending.organization_id]
-        held.upserts -= 1
-        held.size -= pending.upsert.size
+    def release(self, organization_id: str, upserts: int, size: int) -> None:
+        """Gives the room of upserts back."""
+        held = self._held[organization_id]
+        held.upserts -= upserts
+        held.size -= size
         if not held.upserts:
-            del self._held[pending.organization_id]
-        self._free.upserts += 1
-        self._free.size += pending.upsert.size
+            del self._held[organization_id]
+        self._free.upserts += upserts
+        self._free.size += size

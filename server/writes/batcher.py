@@ -38,7 +38,7 @@ class _Statement:
     is_cancelled: bool = False
 
     def is_wanted(self) -> bool:
-        return any(not pending.outcome.done() for pending in self.group)
+        return any(pending.submission.is_awaited for pending in self.group)
 
 
 class Batcher:
@@ -69,15 +69,19 @@ class Batcher:
                 statement.is_cancelled = True
                 statement.task.cancel()
 
-    def expected_wait(self, pending: PendingUpsert, following: int) -> float:
-        """Returns how long, in seconds, a new upsert would wait for its turn, after so many others of its key."""
+    def would_be_late(self, pending: PendingUpsert, following: int) -> bool:
+        """Returns whether a new upsert would have its turn after its deadline, behind so many others of its key.
+
+        One that has none before it never is, however late it comes: it runs into its deadline itself.
+        """
         policy, queue = self._policy, self._queue
+        time_left = max(0.0, pending.submission.deadline - self._loop.time())
         if following:
-            return following * policy.seconds_per_statement
+            return following * policy.seconds_per_statement > time_left
         # To count whose turn comes first takes longer than to see that it does not matter.
-        if pending.deadline - self._loop.time() >= len(queue) * policy.seconds_per_upsert:
-            return 0.0
-        return queue.ahead(pending.organization_id) * policy.seconds_per_upsert
+        if len(queue) * policy.seconds_per_upsert <= time_left:
+            return False
+        return queue.ahead(pending.submission.organization_id) * policy.seconds_per_upsert > time_left
 
     def _schedule_start(self) -> None:
         # Not at once: what else arrives in this turn of the event loop comes along.
@@ -125,8 +129,9 @@ class Batcher:
             # It was cancelled, so nobody waits any more.
             self._settle_all(group, outcomes or [Rejected(Unavailable())] * len(group))
         if group:
-            traces = [pending.trace for pending in group if pending.trace is not None]
-            self._observer.statement(len(group), now - statement.started, traces)
+            traces = dict.fromkeys(pending.submission.trace for pending in group)
+            traces.pop(None, None)
+            self._observer.statement(len(group), now - statement.started, list(traces))
 
     def _settle_all(self, group: Sequence[PendingUpsert], outcomes: Outcomes) -> None:
         """Settles a group; whatever is raised on the way, nothing of it stays held."""
@@ -141,10 +146,10 @@ class Batcher:
     def _still_wanted(self, group: Sequence[PendingUpsert]) -> Sequence[PendingUpsert]:
         """Returns whom somebody waits for who still has time, and drops the others."""
         now = time.monotonic()
-        wanted = [pending for pending in group if pending.is_wanted(now)]
+        wanted = [pending for pending in group if pending.submission.is_wanted(now)]
         if len(wanted) < len(group):
             for pending in group:
-                if not pending.is_wanted(now):
+                if not pending.submission.is_wanted(now):
                     self._settle(pending, Rejected(DeadlineExceeded()))
         return wanted
 

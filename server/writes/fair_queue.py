@@ -31,7 +31,7 @@ class FairQueue:
         if pending.alone:
             self._alone.append(pending)
             return
-        organization_id = pending.organization_id
+        organization_id = pending.submission.organization_id
         queue = self._queues.get(organization_id)
         if queue is None:
             self._queues[organization_id] = deque((pending,))

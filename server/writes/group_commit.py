@@ -7,9 +7,9 @@ became of it comes back by `_settle`, whatever happened on the way.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from server.errors import Conflict, DeadlineExceeded, Overloaded, Unavailable
+from server.errors import Conflict, DeadlineExceeded, Internal, Overloaded, Unavailable
 from server.participants.model import Outcome, Rejected, Retry, Upsert
 from server.participants.repository import ParticipantRepository
 from server.writes.admission import Admission
@@ -18,7 +18,7 @@ from server.writes.deadlines import Deadlines
 from server.writes.executor import RETRY_ALONE, Executor
 from server.writes.key_order import KeyOrder
 from server.writes.observer import Observer, current_trace
-from server.writes.pending import PendingUpsert
+from server.writes.pending import PendingUpsert, Submission
 from server.writes.timer import SharedTimer
 
 # An upsert whose participant another transaction holds runs again after a pause, this often at the most.
@@ -37,8 +37,9 @@ class GroupCommit:
 
     1. Per key at most one upsert is active (queued, being written, or waiting to run again); the others of the key
        follow in order of arrival, through every retry.
-    2. An upsert is held from `submit` until exactly one release; room, deadlines and order know just what is held.
-    3. A future settles at most once, and at the latest when its upsert is released.
+    2. An upsert is held from `submit` until exactly one release, and a submission until its last upsert is released;
+       room, deadlines and order know just what is held.
+    3. A future settles at most once, and at the latest when the last upsert of its submission is released.
     4. A queue that is not empty has a start scheduled, a timer armed, or as many statements running as there may be.
     5. A statement is cancelled at most once, and only when nobody waits for it; its keys are released when it is over.
     6. What failed for reasons of its own is alone in that: an upsert fails for what the database says of it, or for
@@ -60,40 +61,39 @@ class GroupCommit:
         self._order = KeyOrder()
         # By route, and whether for bulk.
         self._batchers: dict[tuple[str, bool], Batcher] = {}
-        self._held: set[PendingUpsert] = set()
+        self._held: set[Submission] = set()
         self._deadlines = Deadlines()
         self._expiry_timer = SharedTimer(self._expire)
         self._is_empty = asyncio.Event()
         self._is_empty.set()
 
     def submit(
-        self, upsert: Upsert, deadline: float, *, bulk: bool = False, on_wait: Callable[[], None] | None = None
-    ) -> asyncio.Future[Outcome]:
-        """Queues one upsert, and returns the future of what becomes of it (see UpsertWriter).
+        self,
+        upserts: Sequence[Upsert],
+        deadline: float,
+        *,
+        bulk: bool = False,
+        on_wait: Callable[[], None] | None = None,
+    ) -> asyncio.Future[Sequence[Outcome]]:
+        """Queues upserts of one organization, and returns the future of what becomes of each (see UpsertWriter).
 
-        It is Rejected with Overloaded, at once, when its organization has its share of the room, or when the deadline
-        would pass before its turn; with DeadlineExceeded, Conflict or Unavailable later.
+        They are Rejected with Overloaded, at once, all of them when their organization has its share of the room, and
+        one whose turn would come after the deadline; with DeadlineExceeded, Conflict or Unavailable later.
         """
-        key = (upsert.organization_id, upsert.external_id)
-        pending = PendingUpsert(upsert, key, deadline, self._repository.route(upsert), bulk, self._loop.create_future())
-        pending.trace, pending.on_wait = current_trace.get(), on_wait
-        batcher = self._batcher(pending)
-        refusal = self._refusal(pending, batcher)
-        if refusal is not None:
-            pending.outcome.set_result(Rejected(refusal))
-            if bulk:
-                self._observer.refused(refusal.reason)
-            return pending.outcome
+        submission = Submission(upserts, deadline, bulk, self._loop.create_future(), on_wait, current_trace.get())
+        submission.size = sum([upsert.size for upsert in upserts])
+        if not self._admission.admit(submission.organization_id, len(upserts), submission.size):
+            full = Overloaded("too many upserts of this organization are waiting to be written; retry")
+            submission.finish(Rejected(full))
+            self._observe_refusal(full, submission)
+            return submission.future
         if not self._held:
             self._is_empty.clear()
-        self._held.add(pending)
-        self._deadlines.add(pending)
+        self._held.add(submission)
+        self._deadlines.add(submission)
         self._expiry_timer.run_by(deadline + TIMER_RESOLUTION)
-        if self._order.enter(pending):
-            batcher.add(pending)
-        else:
-            pending.waits()
-        return pending.outcome
+        self._enter(submission)
+        return submission.future
 
     def withdraw(self) -> None:
         """Stops the statements for which nobody waits any more; to be called after futures were cancelled."""
@@ -102,15 +102,14 @@ class GroupCommit:
 
     def load(self) -> tuple[int, int]:
         """Returns how many upserts are held, and their bytes."""
-        return len(self._held), self._admission.held_bytes
+        return self._admission.held
 
     async def close(self) -> None:
         """Waits until every submitted upsert has settled, including those that run again, but not for ever: what is
         left is Rejected with Unavailable, and its statements are cancelled. Nothing may be submitted any more."""
         if not await self._empties_within(CLOSE_TIMEOUT):
-            for pending in self._held:
-                if not pending.outcome.done():
-                    pending.outcome.set_result(Rejected(Unavailable()))
+            for submission in self._held:
+                submission.finish(Rejected(Unavailable()))
             self.withdraw()
             await self._empties_within(CANCEL_TIMEOUT)
 
@@ -122,28 +121,40 @@ class GroupCommit:
             return False
         return True
 
+    def _enter(self, submission: Submission) -> None:
+        """Has each upsert of a submission queued, or follow those of its key, unless its turn would come too late."""
+        organization_id = submission.organization_id
+        submission.left = len(submission.upserts)
+        for position, upsert in enumerate(submission.upserts):
+            key = (organization_id, upsert.external_id)
+            pending = PendingUpsert(upsert, key, self._repository.route(upsert), submission, position)
+            batcher = self._batcher(pending)
+            if batcher.would_be_late(pending, self._order.following(key)):
+                message = "the deadline would pass before the upsert has its turn; retry"
+                refusal = Overloaded(message, reason="DEADLINE_BEFORE_TURN")
+                submission.outcomes[position] = Rejected(refusal)
+                self._observe_refusal(refusal, submission)
+                self._leave(submission)
+            elif self._order.enter(pending):
+                batcher.add(pending)
+            else:
+                pending.waits()
+
     def _batcher(self, pending: PendingUpsert) -> Batcher:
-        batcher = self._batchers.get((pending.route, pending.bulk))
+        queue = pending.route, pending.submission.bulk
+        batcher = self._batchers.get(queue)
         if batcher is None:
-            batcher = self._batchers[pending.route, pending.bulk] = Batcher(
-                self._executor, self._settle, self._observer, self._crowded
-            )
+            batcher = self._batchers[queue] = Batcher(self._executor, self._settle, self._observer, self._crowded)
         return batcher
 
-    def _refusal(self, pending: PendingUpsert, batcher: Batcher) -> Overloaded | None:
-        wait = batcher.expected_wait(pending, self._order.following(pending.key))
-        if wait and self._loop.time() + wait > pending.deadline:
-            message = "the deadline would pass before the upsert has its turn; retry"
-            return Overloaded(message, reason="DEADLINE_BEFORE_TURN")
-        if not self._admission.admit(pending):
-            return Overloaded("too many upserts of this organization are waiting to be written; retry")
-        return None
+    def _observe_refusal(self, refusal: Overloaded, submission: Submission) -> None:
+        if submission.bulk:
+            self._observer.refused(refusal.reason)
 
     def _expire(self) -> None:
         """Tells those whose deadline has passed, then re-arms for the next."""
-        for pending in self._deadlines.passed(self._loop.time() + TIMER_RESOLUTION):
-            if not pending.outcome.done():
-                pending.outcome.set_result(Rejected(DeadlineExceeded()))
+        for submission in self._deadlines.passed(self._loop.time() + TIMER_RESOLUTION):
+            submission.finish(Rejected(DeadlineExceeded()))
         self._expiry_timer.run_by(self._deadlines.next())
         self.withdraw()
 
@@ -151,8 +162,7 @@ class GroupCommit:
         if isinstance(outcome, Retry):
             self._run_again(pending, alone=outcome is RETRY_ALONE)
             return
-        if not pending.outcome.done():
-            pending.outcome.set_result(outcome)
+        pending.submission.outcomes[pending.position] = outcome
         self._release(pending)
 
     def _run_again(self, pending: PendingUpsert, *, alone: bool) -> None:
@@ -175,17 +185,22 @@ class GroupCommit:
 
     def _release(self, pending: PendingUpsert) -> None:
         """Lets an upsert go, and the next of its key come forward; those that nobody waits for go with it."""
-        self._forget(pending)
         following = self._order.leave(pending.key)
-        while following is not None and following.outcome.done():
-            self._forget(following)
+        while following is not None and not following.submission.is_awaited:
+            self._leave(following.submission)
             following = self._order.leave(following.key)
         if following is not None:
             self._batcher(following).add(following)
+        self._leave(pending.submission)
+
+    def _leave(self, submission: Submission) -> None:
+        """Counts an upsert of a submission off, and lets the submission go with the last."""
+        submission.left -= 1
+        if submission.left:
+            return
+        submission.finish(Rejected(Internal()))
+        self._held.remove(submission)
+        self._deadlines.discard(submission)
+        self._admission.release(submission.organization_id, len(submission.upserts), submission.size)
         if not self._held:
             self._is_empty.set()
-
-    def _forget(self, pending: PendingUpsert) -> None:
-        self._held.remove(pending)
-        self._admission.release(pending)
-        self._deadlines.discard(pending)

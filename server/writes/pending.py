@@ -1,48 +1,79 @@
-"""An upsert on its way through the writer."""
+"""Upserts on their way through the writer, and the callers who wait for them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from server.participants.model import Outcome, Upsert
+from server.participants.model import Outcome, Rejected, Upsert
 
 # An organization and an external_id.
 Key = tuple[str, str]
 
 
 @dataclass(slots=True, eq=False)
-class PendingUpsert:
-    """An upsert that is held, from submit until release, and the caller who waits for what becomes of it.
+class Submission:
+    """Upserts of one organization that came together, and the caller who waits for what becomes of all of them.
 
-    `deadline` is on the event loop's clock. `route` and `bulk` say which upserts it may share a statement with; one
-    that is `alone` shares with none, since it may hold others up. `trace` is its call's, for whoever observes;
-    `on_wait` is told when it waits for its participant; `bucket` is where `Deadlines` keeps it.
+    It is held from submit until the last of its upserts is released; `left` counts those that are not. `size` is about
+    the bytes of them all. `deadline` is on the event loop's clock, and `bulk` says which queue they go to. `trace` is
+    the call's, for whoever observes; `on_wait` is told when one of them waits for its participant; `bucket` is where
+    `Deadlines` keeps it.
+    """
+
+    upserts: Sequence[Upsert]
+    deadline: float
+    bulk: bool
+    future: asyncio.Future[Sequence[Outcome]]
+    on_wait: Callable[[], None] | None
+    trace: Any
+    left: int = 0
+    size: int = 0
+    bucket: int = 0
+    # In the order of the upserts; None for one of which nothing is known yet.
+    outcomes: list[Outcome | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outcomes = [None] * len(self.upserts)
+
+    @property
+    def organization_id(self) -> str:
+        return self.upserts[0].organization_id
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits still."""
+        return not self.future.done()
+
+    def is_wanted(self, now: float) -> bool:
+        """Whether somebody waits still who has time."""
+        return self.deadline > now and not self.future.done()
+
+    def finish(self, rest: Rejected) -> None:
+        """Tells the caller what is known; of upserts of which nothing is, the same."""
+        if not self.future.done():
+            self.future.set_result([rest if outcome is None else outcome for outcome in self.outcomes])
+
+
+@dataclass(slots=True, eq=False)
+class PendingUpsert:
+    """An upsert that is held, from submit until release.
+
+    `position` is its place in its submission. `route` says which upserts it may share a statement with; one that is
+    `alone` shares with none, since it may hold others up.
     """
 
     upsert: Upsert
     key: Key
-    deadline: float
     route: str
-    bulk: bool
-    outcome: asyncio.Future[Outcome]
+    submission: Submission
+    position: int
     attempts: int = 0
     alone: bool = False
-    trace: Any = None
-    on_wait: Callable[[], None] | None = None
-    bucket: int = 0
-
-    @property
-    def organization_id(self) -> str:
-        return self.key[0]
 
     def waits(self) -> None:
         """Tells that it waits for its participant, which others are writing or have locked."""
-        if self.on_wait is not None:
-            self.on_wait()
-
-    def is_wanted(self, now: float) -> bool:
-        """Whether somebody waits for it who still has time."""
-        return self.deadline > now and not self.outcome.done()
+        if self.submission.on_wait is not None:
+            self.submission.on_wait()

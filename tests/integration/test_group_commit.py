@@ -51,12 +51,17 @@ def whole(outcome: Outcome) -> Whole:
     return Whole(outcome.result, outcome.participant)
 
 
-async def written(future: asyncio.Future[Outcome]) -> Whole:
-    return whole(await future)
+# What becomes of upserts that were submitted together.
+Outcomes = asyncio.Future[Sequence[Outcome]]
 
 
-async def all_written(*futures: asyncio.Future[Outcome]) -> list[Whole]:
-    return [whole(outcome) for outcome in await asyncio.gather(*futures)]
+async def written(future: Outcomes) -> Whole:
+    (outcome,) = await future
+    return whole(outcome)
+
+
+async def all_written(*futures: Outcomes) -> list[Whole]:
+    return [await written(future) for future in futures]
 
 
 class RecordingStore:
@@ -155,10 +160,10 @@ def soon(seconds: float = 20.0) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-async def hold(writer: GroupCommit, store: RecordingStore, upsert: Upsert) -> asyncio.Future[Outcome]:
+async def hold(writer: GroupCommit, store: RecordingStore, upsert: Upsert) -> Outcomes:
     """Submits an upsert, and returns once its statement is under way, which waits there until it is released."""
     store.held = {upsert.external_id}
-    outcome = writer.submit(upsert, soon())
+    outcome = writer.submit([upsert], soon())
     await store.reached.wait()
     return outcome
 
@@ -173,7 +178,7 @@ async def test_an_idle_writer_writes_what_arrives_in_one_turn_as_one_statement(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     keys = [f"key-{number}" for number in range(10)]
-    outcomes = await all_written(*(writer.submit(make(key), soon()) for key in keys))
+    outcomes = await all_written(*(writer.submit([make(key)], soon()) for key in keys))
     assert [outcome.participant.external_id for outcome in outcomes] == keys
     assert store.groups == [keys]
 
@@ -184,7 +189,7 @@ async def test_what_arrives_while_a_statement_is_under_way_goes_into_the_next(
 ) -> None:
     futures = [await hold(writer, store, make("first"))]
     for key in ("second", "third", "fourth"):
-        futures.append(writer.submit(make(key), soon()))
+        futures.append(writer.submit([make(key)], soon()))
         await asyncio.sleep(0)
     assert store.groups == [["first"]]
     store.released.set()
@@ -196,7 +201,7 @@ async def test_a_stalled_statement_does_not_hold_up_others(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     stalled = await hold(writer, store, make("stalled"))
-    assert (await written(writer.submit(make("other"), soon()))).result == "CREATED"
+    assert (await written(writer.submit([make("other")], soon()))).result == "CREATED"
     assert not stalled.done()
 
 
@@ -206,7 +211,7 @@ async def test_a_full_group_is_written_beside_the_first(
     monkeypatch.setattr(batching, "MAX_STATEMENT_UPSERTS", 2)
     monkeypatch.setattr(batching, "STALLED_AFTER", 60.0)
     store.held = {"0"}
-    futures = [writer.submit(make(str(number)), soon()) for number in range(4)]
+    futures = [writer.submit([make(str(number))], soon()) for number in range(4)]
     await all_written(*futures[2:])
     assert not futures[0].done()
     assert store.groups == [["0", "1"], ["2", "3"]]
@@ -217,7 +222,7 @@ async def test_stalled_statements_do_not_hold_up_a_full_group(
 ) -> None:
     monkeypatch.setattr(batching, "MAX_STATEMENT_UPSERTS", 2)
     store.held = {"0", "2"}
-    futures = [writer.submit(make(str(number)), soon()) for number in range(6)]
+    futures = [writer.submit([make(str(number))], soon()) for number in range(6)]
     await all_written(*futures[4:])
     assert not any(future.done() for future in futures[:4])
 
@@ -227,12 +232,12 @@ async def test_the_next_statement_waits_for_most_of_the_callers_and_not_for_the_
 ) -> None:
     monkeypatch.setattr(batching, "GATHERING_FACTOR", math.inf)
     monkeypatch.setattr(batching, "MAX_GATHERING", 10.0)
-    await all_written(*(writer.submit(make(str(number)), soon()) for number in range(8)))
+    await all_written(*(writer.submit([make(str(number))], soon()) for number in range(8)))
     for group in (2, 3):
-        futures = [writer.submit(make(str(number), group=str(group)), soon()) for number in range(5)]
+        futures = [writer.submit([make(str(number), group=str(group))], soon()) for number in range(5)]
         await asyncio.sleep(0.05)
         assert len(store.groups) == group - 1
-        futures.append(writer.submit(make("5"), soon()))
+        futures.append(writer.submit([make("5")], soon()))
         await all_written(*futures)
         assert len(store.groups) == group
         assert len(store.groups[-1]) == 6
@@ -243,11 +248,11 @@ async def test_callers_who_have_left_are_waited_for_once(
 ) -> None:
     monkeypatch.setattr(batching, "GATHERING_FACTOR", math.inf)
     monkeypatch.setattr(batching, "MAX_GATHERING", 0.5)
-    await all_written(*(writer.submit(make(str(number)), soon()) for number in range(8)))
+    await all_written(*(writer.submit([make(str(number))], soon()) for number in range(8)))
     waits = []
     for _ in range(2):
         started = time.monotonic()
-        await written(writer.submit(make("left"), soon()))
+        await written(writer.submit([make("left")], soon()))
         waits.append(time.monotonic() - started)
     assert waits[0] > 0.3 > waits[1]
 
@@ -258,9 +263,9 @@ async def test_a_call_goes_by_items_of_batches_in_a_statement_of_its_own(
 ) -> None:
     monkeypatch.setattr(batching, "MAX_STATEMENT_UPSERTS", 2)
     store.held = {"0"}
-    items = [writer.submit(make(str(number)), soon(), bulk=True) for number in range(20)]
+    items = [writer.submit([make(str(number))], soon(), bulk=True) for number in range(20)]
     await store.reached.wait()
-    assert (await written(writer.submit(make("call"), soon()))).result == "CREATED"
+    assert (await written(writer.submit([make("call")], soon()))).result == "CREATED"
     assert ["call"] in store.groups
     assert not items[0].done()
     store.released.set()
@@ -271,7 +276,7 @@ async def test_upserts_of_one_key_apply_in_order_of_arrival_whether_called_or_in
     writer: GroupCommit, make: MakeUpsert, database: str
 ) -> None:
     futures = [
-        writer.submit(make("key", n=str(number), **{str(number): ""}), soon(), bulk=number % 2 == 0)
+        writer.submit([make("key", n=str(number), **{str(number): ""})], soon(), bulk=number % 2 == 0)
         for number in range(9)
     ]
     outcomes = await all_written(*futures)
@@ -279,16 +284,33 @@ async def test_upserts_of_one_key_apply_in_order_of_arrival_whether_called_or_in
     assert rows(database)["key"] == {"n": "8", **dict.fromkeys(map(str, range(9)), "")}
 
 
+async def test_what_was_submitted_together_is_told_together_each_in_its_place(
+    writer: GroupCommit, store: RecordingStore, make: MakeUpsert
+) -> None:
+    store.held = {"held"}
+    future = writer.submit([make(key) for key in ("same", "held", "same")], soon(), bulk=True)
+    await store.reached.wait()
+    assert await written(writer.submit([make("another")], soon()))
+    assert not future.done()
+    store.released.set()
+    outcomes = [whole(outcome) for outcome in await future]
+    assert [(outcome.participant.external_id, outcome.result) for outcome in outcomes] == [
+        ("same", "CREATED"),
+        ("held", "CREATED"),
+        ("same", "UNCHANGED"),
+    ]
+
+
 async def test_a_lone_upsert_does_not_wait_for_company_after_a_slow_statement(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     store.held = {"0"}
-    slow = [writer.submit(make(str(number)), soon()) for number in range(10)]
+    slow = [writer.submit([make(str(number))], soon()) for number in range(10)]
     loop = asyncio.get_running_loop()
     loop.call_later(0.6, store.released.set)
     await all_written(*slow)
     started = loop.time()
-    await written(writer.submit(make("lone"), soon()))
+    await written(writer.submit([make("lone")], soon()))
     assert loop.time() - started < 0.3
 
 
@@ -296,7 +318,7 @@ async def test_a_statement_takes_no_more_upserts_than_its_limit(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batching, "MAX_STATEMENT_UPSERTS", 4)
-    await all_written(*(writer.submit(make(str(number)), soon()) for number in range(10)))
+    await all_written(*(writer.submit([make(str(number))], soon()) for number in range(10)))
     assert [len(group) for group in store.groups] == [4, 4, 2]
 
 
@@ -304,15 +326,15 @@ async def test_a_statement_takes_no_more_bytes_than_its_limit(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batching, "MAX_STATEMENT_BYTES", 1000)
-    await all_written(*(writer.submit(make(str(number), size=500), soon()) for number in range(5)))
+    await all_written(*(writer.submit([make(str(number), size=500)], soon()) for number in range(5)))
     assert [len(group) for group in store.groups] == [2, 2, 1]
 
 
 async def test_upserts_of_one_key_apply_in_order_of_arrival(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
-    futures = [writer.submit(make("same", **{"last": str(n), f"n{n}": ""}), soon()) for n in range(10)]
-    other = writer.submit(make("other"), soon())
+    futures = [writer.submit([make("same", **{"last": str(n), f"n{n}": ""})], soon()) for n in range(10)]
+    other = writer.submit([make("other")], soon())
     outcomes = await all_written(*futures)
     assert [outcome.result for outcome in outcomes] == ["CREATED"] + ["UPDATED"] * 9
     assert [outcome.participant.attributes["last"] for outcome in outcomes] == [str(n) for n in range(10)]
@@ -327,7 +349,7 @@ async def test_an_upsert_that_is_withdrawn_before_its_write_began_is_not_written
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert, database: str
 ) -> None:
     first = await hold(writer, store, make("first"))
-    withdrawn, behind = (writer.submit(make("withdrawn", n=n), soon()) for n in ("1", "2"))
+    withdrawn, behind = (writer.submit([make("withdrawn", n=n)], soon()) for n in ("1", "2"))
     withdrawn.cancel()
     writer.withdraw()
     store.released.set()
@@ -341,13 +363,13 @@ async def test_an_upsert_that_is_withdrawn_before_its_write_began_is_not_written
 async def test_an_upsert_that_is_withdrawn_as_its_statement_is_made_is_not_written_and_blocks_nothing(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
-    withdrawn = writer.submit(make("key", n="1"), soon())
+    withdrawn = writer.submit([make("key", n="1")], soon())
     # The statement is made in this turn of the event loop, and would start in the next.
     await asyncio.sleep(0)
     withdrawn.cancel()
     writer.withdraw()
     async with asyncio.timeout(2):
-        outcome = await written(writer.submit(make("key", n="2"), soon()))
+        outcome = await written(writer.submit([make("key", n="2")], soon()))
     assert outcome.result == "CREATED"
     assert store.groups == [["key"]]
 
@@ -356,14 +378,14 @@ async def test_a_statement_for_which_nobody_waits_any_more_is_stopped_and_blocks
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     store.held = {"key"}
-    withdrawn = [writer.submit(make(key), soon()) for key in ("key", "beside")]
+    withdrawn = [writer.submit([make(key)], soon()) for key in ("key", "beside")]
     await store.reached.wait()
     for future in withdrawn:
         future.cancel()
     writer.withdraw()
     store.held = set()
     async with asyncio.timeout(2):
-        outcomes = await all_written(*(writer.submit(make(key), soon()) for key in ("key", "beside")))
+        outcomes = await all_written(*(writer.submit([make(key)], soon()) for key in ("key", "beside")))
     assert [outcome.result for outcome in outcomes] == ["CREATED", "CREATED"]
 
 
@@ -371,7 +393,7 @@ async def test_a_statement_for_which_one_still_waits_goes_on(
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert
 ) -> None:
     store.held = {"key"}
-    withdrawn, wanted = (writer.submit(make(key), soon()) for key in ("key", "beside"))
+    withdrawn, wanted = (writer.submit([make(key)], soon()) for key in ("key", "beside"))
     await store.reached.wait()
     withdrawn.cancel()
     writer.withdraw()
@@ -384,7 +406,7 @@ async def test_an_upsert_whose_deadline_passed_before_its_write_began_is_not_wri
     writer: GroupCommit, store: RecordingStore, make: MakeUpsert, database: str
 ) -> None:
     first = await hold(writer, store, make("first"))
-    late = writer.submit(make("late"), soon(0.01))
+    late = writer.submit([make("late")], soon(0.01))
     asyncio.get_running_loop().call_later(0.02, store.released.set)
     await first
     with pytest.raises(DeadlineExceeded):
@@ -405,7 +427,7 @@ async def test_everyone_who_waits_is_told_at_the_own_deadline(
 
     async def wait(key: str) -> None:
         with pytest.raises(DeadlineExceeded):
-            await written(writer.submit(make(key), started + waits[key]))
+            await written(writer.submit([make(key)], started + waits[key]))
         told[key] = asyncio.get_running_loop().time() - started
 
     async with asyncio.timeout(5):
@@ -423,7 +445,7 @@ async def test_an_upsert_that_the_database_refuses_fails_alone(
         connection.execute("ALTER TABLE participants ADD CHECK (external_id NOT LIKE 'guilty%')")
     keys = [f"innocent-{number}" for number in range(20)]
     keys[3], keys[4], keys[17] = "guilty-1", "guilty-2", "guilty-3"
-    outcomes = await asyncio.gather(*(writer.submit(make(key), soon()) for key in keys))
+    outcomes = await writer.submit([make(key) for key in keys], soon())
     for key, outcome in zip(keys, outcomes, strict=True):
         if key.startswith("guilty"):
             assert isinstance(outcome, Rejected)
@@ -439,7 +461,7 @@ async def test_a_statement_that_loses_the_database_fails_and_the_next_is_written
     # Not in the transaction that holds the lock: there pg_stat_activity stays as it was seen first.
     with psycopg.connect(database) as holder, psycopg.connect(database, autocommit=True) as admin:
         holder.execute("LOCK TABLE participants IN ACCESS EXCLUSIVE MODE")
-        lost = writer.submit(make("key"), soon())
+        lost = writer.submit([make("key")], soon())
         terminate = (
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -449,7 +471,7 @@ async def test_a_statement_that_loses_the_database_fails_and_the_next_is_written
         with pytest.raises(Unavailable):
             await written(lost)
         holder.commit()
-    assert (await written(writer.submit(make("key"), soon()))).result == "CREATED"
+    assert (await written(writer.submit([make("key")], soon()))).result == "CREATED"
 
 
 class Lock:
@@ -469,7 +491,7 @@ class Lock:
 @pytest.fixture
 async def locked(writer: GroupCommit, make: MakeUpsert, database: str) -> AsyncIterator[Lock]:
     """A lock on the row of the participant `locked`."""
-    await written(writer.submit(make("locked"), soon()))
+    await written(writer.submit([make("locked")], soon()))
     lock = Lock(database, "SELECT * FROM participants WHERE external_id = %s FOR UPDATE", ["locked"])
     yield lock
     lock.release()
@@ -478,8 +500,8 @@ async def locked(writer: GroupCommit, make: MakeUpsert, database: str) -> AsyncI
 async def test_a_locked_participant_holds_up_no_other_and_is_written_when_it_is_released(
     writer: GroupCommit, make: MakeUpsert, locked: Lock
 ) -> None:
-    held_up = writer.submit(make("locked", plan="premium"), soon())
-    others = [writer.submit(make(f"other-{number}"), soon()) for number in range(10)]
+    held_up = writer.submit([make("locked", plan="premium")], soon())
+    others = [writer.submit([make(f"other-{number}")], soon()) for number in range(10)]
     assert [(await written(other)).result for other in others] == ["CREATED"] * 10
     assert not held_up.done()
     locked.release()
@@ -492,21 +514,21 @@ async def test_a_participant_that_stays_locked_is_a_conflict(
 ) -> None:
     monkeypatch.setattr(group_commit, "MAX_RETRIES", 3)
     with pytest.raises(Conflict) as error:
-        await written(writer.submit(make("locked", plan="premium"), soon()))
+        await written(writer.submit([make("locked", plan="premium")], soon()))
     assert error.value.retry_after is not None
 
 
 @pytest.mark.usefixtures("locked")
 async def test_a_deadline_passes_while_a_participant_is_locked(writer: GroupCommit, make: MakeUpsert) -> None:
     with pytest.raises(DeadlineExceeded):
-        await written(writer.submit(make("locked", plan="premium"), soon(0.2)))
+        await written(writer.submit([make("locked", plan="premium")], soon(0.2)))
 
 
 @pytest.mark.usefixtures("locked")
 async def test_an_upsert_that_changes_nothing_of_a_locked_participant_is_answered(
     writer: GroupCommit, make: MakeUpsert
 ) -> None:
-    assert (await written(writer.submit(make("locked"), soon()))).result == "UNCHANGED"
+    assert (await written(writer.submit([make("locked")], soon()))).result == "UNCHANGED"
 
 
 async def test_a_key_that_another_transaction_is_creating_holds_up_no_other_and_is_updated_in_the_end(
@@ -518,8 +540,8 @@ async def test_a_key_that_another_transaction_is_creating_holds_up_no_other_and_
         "VALUES (%s, gen_random_uuid(), 'taken', 'ACTIVE', '{\"theirs\": \"\"}', '{}')",
         [tenant.organization_id],
     )
-    held_up = writer.submit(make("taken", ours=""), soon())
-    other = writer.submit(make("other"), soon())
+    held_up = writer.submit([make("taken", ours="")], soon())
+    other = writer.submit([make("other")], soon())
     assert (await written(other)).result == "CREATED"
     assert not held_up.done()
     creation.release()
@@ -543,11 +565,37 @@ async def test_whoever_observes_is_told_of_statements_and_of_what_a_batch_is_ref
     monkeypatch.setattr(group_commit, "Admission", partial(Admission, max_upserts=2))
     writer = GroupCommit(store, Recorder())
     current_trace.set("a trace")
-    futures = [writer.submit(make(key), soon(), bulk=True) for key in ("first", "second")]
-    assert isinstance(futures[1].result(), Rejected)
+    futures = [writer.submit([make(key)], soon(), bulk=True) for key in ("first", "second")]
+    (refused,) = futures[1].result()
+    assert isinstance(refused, Rejected)
     await futures[0]
     await writer.close()
     assert Recorder.told == ["QUEUE_FULL", (1, True, ["a trace"])]
+
+
+async def test_of_what_was_submitted_together_only_what_is_locked_runs_into_its_deadline(
+    writer: GroupCommit, make: MakeUpsert, locked: Lock
+) -> None:
+    outcomes = await writer.submit([make("other"), make("locked", plan="premium")], soon(0.3), bulk=True)
+    assert whole(outcomes[0]).result == "CREATED"
+    assert isinstance(outcomes[1], Rejected)
+    assert isinstance(outcomes[1].error, DeadlineExceeded)
+    locked.release()
+    # The one that ran into its deadline holds its key no longer.
+    assert (await written(writer.submit([make("locked")], soon()))).result == "UNCHANGED"
+
+
+async def test_a_submission_for_which_there_is_no_room_is_refused_as_a_whole(
+    store: RecordingStore, make: MakeUpsert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "Admission", partial(Admission, max_upserts=4))
+    writer = GroupCommit(store)
+    outcomes = await writer.submit([make(key) for key in "abc"], soon(), bulk=True)
+    assert [isinstance(outcome, Rejected) and type(outcome.error) for outcome in outcomes] == [Overloaded] * 3
+    assert store.groups == []
+    outcomes = await writer.submit([make(key) for key in "ab"], soon(), bulk=True)
+    assert [whole(outcome).result for outcome in outcomes] == ["CREATED", "CREATED"]
+    assert writer.load() == (0, 0)
 
 
 @pytest.mark.usefixtures("patient")
@@ -562,13 +610,13 @@ async def test_a_full_queue_refuses_at_once_and_takes_more_when_it_has_emptied(
     monkeypatch.setattr(group_commit, "Admission", partial(Admission, **limit))
     writer = GroupCommit(store)
     store.held = {"first"}
-    futures = [writer.submit(make(key), soon()) for key in ("first", "second", "third")]
+    futures = [writer.submit([make(key)], soon()) for key in ("first", "second", "third")]
     with pytest.raises(Overloaded) as error:
-        await written(writer.submit(make("fourth"), soon()))
+        await written(writer.submit([make("fourth")], soon()))
     assert error.value.retry_after is not None
     store.released.set()
     await all_written(*futures)
-    assert (await written(writer.submit(make("fourth"), soon()))).result == "CREATED"
+    assert (await written(writer.submit([make("fourth")], soon()))).result == "CREATED"
 
 
 async def test_closing_waits_for_the_statement_under_way(
@@ -586,7 +634,7 @@ async def test_closing_waits_for_the_statement_under_way(
 async def test_closing_waits_for_an_upsert_that_is_to_run_again(
     writer: GroupCommit, make: MakeUpsert, locked: Lock
 ) -> None:
-    future = writer.submit(make("locked", plan="premium"), soon())
+    future = writer.submit([make("locked", plan="premium")], soon())
     closing = asyncio.create_task(writer.close())
     await asyncio.sleep(0.2)
     assert not closing.done()
@@ -608,7 +656,7 @@ async def test_under_failures_at_random_each_key_ends_as_if_its_upserts_had_run_
             key, attributes = f"key-{chance.randrange(6)}", {f"a{chance.randrange(3)}": str(chance.randrange(3))}
             before = model.get(key)
             after = model[key] = {**(before or {}), **attributes}
-            outcome = await written(writer.submit(make(key, **attributes), soon()))
+            outcome = await written(writer.submit([make(key, **attributes)], soon()))
             expected = "CREATED" if before is None else "UNCHANGED" if before == after else "UPDATED"
             assert (outcome.result, outcome.participant.attributes) == (expected, after)
 
@@ -629,7 +677,7 @@ async def upsert_every_key(conninfo: str, organization_id: str, process: int) ->
         for number in range(ROUNDS):
             keys = chance.sample(range(KEYS), KEYS)
             upserts = [upsert_of(organization_id, str(key), {f"{process}-{number}": ""}) for key in keys]
-            outcomes = await all_written(*(writer.submit(upsert, soon()) for upsert in upserts))
+            outcomes = await all_written(*(writer.submit([upsert], soon()) for upsert in upserts))
             came_of_it += [
                 (outcome.participant.external_id, outcome.participant.id, outcome.result) for outcome in outcomes
             ]

@@ -116,11 +116,10 @@ async def test_an_answer_of_the_wrong_length_leaves_nothing_held(answers: int) -
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _loop, context: faults.append(context))
     writer = GroupCommit(Repository(lambda keys, insert: [written("x")] * answers))
-    futures = [writer.submit(upsert, loop.time() + 10) for upsert in group(2)]
-    outcomes = await asyncio.gather(*futures)
+    outcomes = await writer.submit(group(2), loop.time() + 10)
     assert len(outcomes) == 2
     async with asyncio.timeout(1):
         await writer.close()
-    again = await writer.submit(group(1)[0], loop.time() + 10)
+    (again,) = await writer.submit(group(1), loop.time() + 10)
     assert isinstance(again, Written | Rejected)
     await writer.close()
