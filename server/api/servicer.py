@@ -120,7 +120,7 @@ class ParticipantServicer(ParticipantServiceServicer):
                 await asyncio.sleep(0)
         response = messages.BatchCreateParticipantsResponse()
         async for outcomes in self._slices(await self._participants.upsert_all(upserts, call.deadline)):
-            add_results(response, [_told(outcome, call) for outcome in outcomes])
+            add_results(response, [_with_request_id(outcome, call) for outcome in outcomes])
         return response
 
     @property
@@ -160,8 +160,8 @@ def _upsert_or_rejected(request: messages.CreateParticipantRequest, call: Call, 
         return Rejected(Internal())
 
 
-def _told(outcome: Outcome, call: Call) -> Outcome:
-    """Returns what the caller is told of an outcome: of a fault, the request's id."""
+def _with_request_id(outcome: Outcome, call: Call) -> Outcome:
+    """Returns an outcome as the caller gets it: a fault names the request's id."""
     if isinstance(outcome, Rejected) and isinstance(outcome.error, Internal):
         return Rejected(Internal(call.request_id))
     return outcome

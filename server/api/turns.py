@@ -43,7 +43,7 @@ BATCH = Kind(at_once=1, lease=1.0)
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
+class _Queue:
     """The calls of one organization and kind, in the order in which they came."""
 
     kind: Kind
@@ -67,17 +67,17 @@ class _Lane:
 class Turn:
     """A call that has its turn, or waits for it. `since` is when it began, or came."""
 
-    __slots__ = ("_lane", "_turns", "begins", "since")
+    __slots__ = ("_queue", "_turns", "begins", "since")
 
-    def __init__(self, turns: Turns, lane: _Lane, since: float, begins: asyncio.Future[None] | None = None) -> None:
+    def __init__(self, turns: Turns, queue: _Queue, since: float, begins: asyncio.Future[None] | None = None) -> None:
         self._turns = turns
-        self._lane = lane
+        self._queue = queue
         self.since = since
         self.begins = begins
 
     def end(self) -> None:
         """Gives the turn up, or the place; once it has been given up this does nothing."""
-        self._turns.end(self, self._lane)
+        self._turns.end(self, self._queue)
 
 
 class Turns:
@@ -85,7 +85,7 @@ class Turns:
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
         self._clock = clock or asyncio.get_running_loop().time
-        self._lanes: dict[tuple[str, Kind], _Lane] = {}
+        self._queues: dict[tuple[str, Kind], _Queue] = {}
         # How many calls wait.
         self.waiting = 0
         # Who called since the period began, and who in the one before.
@@ -104,13 +104,13 @@ class Turns:
         if organization_id not in self._present:
             self._present.add(organization_id)
             self._count_organizations()
-        lane = self._lanes.get((organization_id, kind))
-        if lane is None:
-            lane = self._lanes[organization_id, kind] = _Lane(kind)
-        elif self.crowded and (lane.is_full or lane.waiting):
+        queue = self._queues.get((organization_id, kind))
+        if queue is None:
+            queue = self._queues[organization_id, kind] = _Queue(kind)
+        elif self.crowded and (queue.is_full or queue.waiting):
             return None
-        turn = Turn(self, lane, now)
-        lane.begun[turn] = None
+        turn = Turn(self, queue, now)
+        queue.begun[turn] = None
         return turn
 
     async def begin(self, organization_id: str, kind: Kind, deadline: float) -> Turn:
@@ -118,16 +118,16 @@ class Turns:
 
         Raises Overloaded: at once where the turn would come too late or too many wait, else at the deadline.
         """
-        lane, now = self._lanes[organization_id, kind], self._clock()
-        if now + (len(lane.waiting) + 1) * lane.pace > deadline:
+        queue, now = self._queues[organization_id, kind], self._clock()
+        if now + (len(queue.waiting) + 1) * queue.pace > deadline:
             raise _too_late()
-        if len(lane.waiting) >= MAX_WAITING - self.waiting:
+        if len(queue.waiting) >= MAX_WAITING - self.waiting:
             raise Overloaded("too many calls of this organization are waiting; retry")
         begins: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        turn = Turn(self, lane, now, begins)
-        lane.waiting[turn] = None
+        turn = Turn(self, queue, now, begins)
+        queue.waiting[turn] = None
         self.waiting += 1
-        self._timer.run_by(max(now, lane.lease_ends))
+        self._timer.run_by(max(now, queue.lease_ends))
         try:
             async with asyncio.timeout_at(deadline):
                 await begins
@@ -139,14 +139,14 @@ class Turns:
             raise
         return turn
 
-    def end(self, turn: Turn, lane: _Lane) -> None:
+    def end(self, turn: Turn, queue: _Queue) -> None:
         """See Turn.end."""
-        if turn in lane.begun:
-            del lane.begun[turn]
-            if lane.waiting:
-                self._let_in(lane, self._clock())
-        elif turn in lane.waiting:
-            del lane.waiting[turn]
+        if turn in queue.begun:
+            del queue.begun[turn]
+            if queue.waiting:
+                self._let_in(queue, self._clock())
+        elif turn in queue.waiting:
+            del queue.waiting[turn]
             self.waiting -= 1
 
     def look(self) -> None:
@@ -155,24 +155,24 @@ class Turns:
         if now >= self._period_ends:
             self._begin_period(now)
         again = math.inf
-        for lane in self._lanes.values():
-            while lane.waiting and lane.lease_ends <= now:
-                del lane.begun[next(iter(lane.begun))]
-                self._let_in(lane, now)
-            if lane.waiting and not self.crowded:
-                self._let_in(lane, now)
-            if lane.waiting:
-                again = min(again, lane.lease_ends)
+        for queue in self._queues.values():
+            while queue.waiting and queue.lease_ends <= now:
+                del queue.begun[next(iter(queue.begun))]
+                self._let_in(queue, now)
+            if queue.waiting and not self.crowded:
+                self._let_in(queue, now)
+            if queue.waiting:
+                again = min(again, queue.lease_ends)
         self._timer.run_by(again)
 
-    def _let_in(self, lane: _Lane, now: float) -> None:
-        while lane.waiting and not (self.crowded and lane.is_full):
-            turn = next(iter(lane.waiting))
-            del lane.waiting[turn]
+    def _let_in(self, queue: _Queue, now: float) -> None:
+        while queue.waiting and not (self.crowded and queue.is_full):
+            turn = next(iter(queue.waiting))
+            del queue.waiting[turn]
             self.waiting -= 1
-            lane.pace += RECENT * (now - max(turn.since, lane.last_begin) - lane.pace)
-            lane.last_begin = turn.since = now
-            lane.begun[turn] = None
+            queue.pace += RECENT * (now - max(turn.since, queue.last_begin) - queue.pace)
+            queue.last_begin = turn.since = now
+            queue.begun[turn] = None
             if turn.begins is not None and not turn.begins.done():
                 turn.begins.set_result(None)
 
@@ -180,7 +180,7 @@ class Turns:
         self._before = self._present if now < self._period_ends + PERIOD else set()
         self._present = set()
         self._period_ends = now + PERIOD
-        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.begun or lane.waiting}
+        self._queues = {key: queue for key, queue in self._queues.items() if queue.begun or queue.waiting}
         self._count_organizations()
 
     def _count_organizations(self) -> None:

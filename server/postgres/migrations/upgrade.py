@@ -42,10 +42,10 @@ def described(revision: str) -> str:
 
 def configuration(conninfo: str) -> Config:
     """Returns what Alembic is told: where the migrations are, and on which database to run them."""
-    told = Config()
-    told.set_main_option("script_location", str(_HERE).replace("%", "%%"))
-    told.attributes["conninfo"] = conninfo
-    return told
+    config = Config()
+    config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
+    config.attributes["conninfo"] = conninfo
+    return config
 
 
 def _is_upgraded(conninfo: str) -> bool:
