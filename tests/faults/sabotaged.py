@@ -25,16 +25,21 @@ def _without_order_per_key() -> None:
 
 
 def _without_comparing_versions() -> None:
-    """Has the statement for one upsert write what it merged over whatever another has written since."""
-    text = queries.UPSERT_ONE.text
-    for guard, without in (
-        (b"p.revision = (", b"p.revision >= ("),
-        (b"UPDATE OF p SKIP LOCKED", b"UPDATE OF p"),
-        (b"p.ctid = l.row_id", b"p.organization_id = $1::uuid AND p.external_id = $3::text"),
-    ):
-        assert text.count(guard) == 1
-        text = text.replace(guard, without)
-    object.__setattr__(queries.UPSERT_ONE, "text", text)
+    """Has the statements for one upsert write what they merged over whatever another has written since."""
+    key = b"c.organization_id = $1::uuid AND c.external_id = $2::text"
+    for query in (queries.UPSERT_ONE, queries.UPDATE_ONE):
+        text = query.text
+        for guard, without in (
+            (b"UPDATE OF c SKIP LOCKED", b"UPDATE OF c"),
+            (b"WHERE p.ctid = (", b"WHERE (p.organization_id, p.external_id) = ($1::uuid, $2::text) AND EXISTS ("),
+            (
+                b"coalesce(p.attributes ||",
+                b"coalesce((SELECT c.attributes FROM participants AS c WHERE " + key + b") ||",
+            ),
+        ):
+            assert text.count(guard) == 1
+            text = text.replace(guard, without)
+        object.__setattr__(query, "text", text)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import psycopg
 import pytest
 
 from server.participants.model import (
+    RETRY,
     Outcome,
     Participant,
     ParticipantNames,
@@ -161,16 +163,62 @@ async def test_any_text_is_written_as_it_is(store: PostgresParticipants, tenant:
         assert {name: getattr(participant, name) for name in fields} == fields
 
 
+async def updated_last(store: PostgresParticipants, tenant: Tenant) -> None:
+    """Has the store take the next lone upsert for one that changes a participant."""
+    for number in range(2):
+        outcome = written((await store.upsert([upsert(tenant, "updated", display_name=str(number))]))[0])
+    assert outcome.result == "UPDATED"
+
+
+async def test_a_lone_upsert_taken_for_a_change_may_be_none(store: PostgresParticipants, tenant: Tenant) -> None:
+    for expected in ("CREATED", "UNCHANGED", "UNCHANGED"):
+        await updated_last(store, tenant)
+        assert written((await store.upsert([upsert(tenant, "another", display_name="x")]))[0]).result == expected
+
+
+async def test_a_lone_upsert_taken_for_a_change_does_not_wait_for_a_lock(
+    store: PostgresParticipants, tenant: Tenant, database: str
+) -> None:
+    await updated_last(store, tenant)
+    with psycopg.connect(database) as holder:
+        holder.execute("SELECT FROM participants WHERE external_id = 'updated' FOR UPDATE")
+        assert await store.upsert([upsert(tenant, "updated", display_name="later")]) == [RETRY]
+    assert written((await store.upsert([upsert(tenant, "updated", display_name="later")]))[0]).result == "UPDATED"
+
+
+async def test_lone_upserts_of_one_participant_write_nothing_over_each_other(
+    connections: Database, tenant: Tenant
+) -> None:
+    stores = [PostgresParticipants(connections) for _ in range(4)]
+    keys = [f"key-{number}" for number in range(120)]
+
+    async def write(store: PostgresParticipants, mine: Sequence[str]) -> None:
+        for key in mine:
+            while await store.upsert([upsert(tenant, "shared", attributes={key: key})]) == [RETRY]:
+                pass
+
+    for store in stores:
+        await updated_last(store, tenant)
+    await asyncio.gather(*(write(store, keys[number::4]) for number, store in enumerate(stores)))
+    outcome = written((await stores[0].upsert([upsert(tenant, "shared")]))[0])
+    assert isinstance(outcome.participant, Participant)
+    assert outcome.participant.attributes == {key: key for key in keys}
+    assert outcome.participant.revision == len(keys)
+
+
 async def test_both_statements_look_at_the_limits_of_what_is_large(store: PostgresParticipants, tenant: Tenant) -> None:
     large = {"key": "x" * 65_000}
     for companions in ([], [upsert(tenant, "companion")]):
         outcomes = await store.upsert([upsert(tenant, f"large-{len(companions)}", attributes=large), *companions])
         assert written(outcomes[0]).result == "CREATED"
+        await updated_last(store, tenant)
         more = upsert(tenant, f"large-{len(companions)}", attributes={"more": "x" * 1000})
         assert isinstance((await store.upsert([more, *companions]))[0], Rejected)
 
 
-@pytest.mark.parametrize("query", [queries.UPSERT_ONE, queries.UPSERT[True, True], queries.UPSERT[False, True]])
+@pytest.mark.parametrize(
+    "query", [queries.UPSERT_ONE, queries.UPDATE_ONE, queries.UPSERT[True, True], queries.UPSERT[False, True]]
+)
 async def test_the_columns_of_an_answer_are_named_and_ordered_as_a_participant_is(database: str, query: Query) -> None:
     assert await columns(database, query) == ["n", "outcome", *Participant._fields]
 

@@ -17,6 +17,7 @@ def _read(name: str, *without: str) -> Query:
 
 
 UPSERT_ONE = _read("upsert_one")
+UPDATE_ONE = _read("upsert_one", "rest")
 # By whether some upsert names a program, and whether somebody wants the whole participant.
 UPSERT = {
     (True, True): _read("upsert"),
@@ -36,6 +37,6 @@ CAN_WRITE = _read("can_write")
 IDLE_BACKENDS = _read("idle_backends")
 # Those of requests, which every connection of the pool has prepared.
 ALL = (
-    *(UPSERT_ONE, *UPSERT.values(), GET, LOOKUP, *LIST.values(), UPDATE, ENROLL, DELETE),
+    *(UPSERT_ONE, UPDATE_ONE, *UPSERT.values(), GET, LOOKUP, *LIST.values(), UPDATE, ENROLL, DELETE),
     *(FIND_KEYS, FIND_KEYS_OF_MANY, MARK_KEYS_USED),
 )

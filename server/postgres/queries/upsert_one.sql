@@ -1,59 +1,68 @@
--- Upserts one participant that names no program, as upsert.sql does, at two thirds of its cost: an upsert that comes
--- alone has nobody to share the start of a larger plan with.
+-- Upserts one participant that names no program, as upsert.sql does, at two thirds of its cost or less: an upsert that
+-- comes alone has nobody to share the start of a larger plan with.
 --
--- No row out means that upsert.sql is to be run: another transaction came first, or attributes or tags are so large
--- that their limits must be looked at.
+-- `updated` locks the row if the upsert changes it, unless another transaction holds it, and writes it. The lock is of
+-- the row's newest version, which is not seen if it came after the statement's snapshot: so nothing is written over what
+-- another has written meanwhile.
 --
--- In: $1 the organization, $2 the id of a new participant, $3 external_id, $4 status, $5 to $9 the profile, $10
--- attributes, $11 tags; null where the request has none, and an empty profile field clears. $12 how many bytes need no
--- look at the limits.
-WITH p AS MATERIALIZED (
-    SELECT
-        p.*,
-        p.attributes || $10::jsonb AS merged,
-        coalesce(
-            NOT p.attributes @> $10::jsonb
-            OR $4::text <> p.status
-            OR $5::text <> coalesce(p.display_name, '')
-            OR $6::text <> coalesce(p.email, '')
-            OR $7::text <> coalesce(p.first_name, '')
-            OR $8::text <> coalesce(p.last_name, '')
-            OR $9::text <> coalesce(p.phone, '')
-            OR $11::text[] <> p.tags,
-            false
-        ) AS differs
-    FROM participants AS p
-    WHERE p.organization_id = $1::uuid AND p.external_id = $3::text
-),
-locked AS MATERIALIZED (
-    SELECT p.ctid AS row_id
-    FROM participants AS p
-    WHERE p.organization_id = $1::uuid AND p.external_id = $3::text
-        AND p.revision = (
-            SELECT p.revision
-            FROM p
-            WHERE p.differs
-                AND coalesce(pg_column_size(p.merged), 0) <= $12::int
-                AND coalesce(pg_column_size($11::text[]), 0) <= $12::int
-        )
-    FOR NO KEY UPDATE OF p SKIP LOCKED
-),
-written AS (
+-- What stands between `-- begin` and `-- end` is left out of the variant that does nothing but update, at two thirds of
+-- the cost again.
+--
+-- No row out means that another transaction came first, or that attributes or tags are so large that their limits must be
+-- looked at: upsert.sql is to be run. Of the variant it can also mean that the participant is new, or stays as it is.
+--
+-- In: $1 the organization, $2 external_id, $3 status, $4 to $8 the profile, $9 attributes, $10 tags; null where the
+-- request has none, and an empty profile field clears. $11 how many bytes need no look at the limits; $12 the id of a new
+-- participant.
+WITH updated AS (
     UPDATE participants AS p
     SET
         revision = p.revision + 1,
-        status = coalesce($4::text, p.status),
-        display_name = nullif(coalesce($5::text, p.display_name), ''),
-        email = nullif(coalesce($6::text, p.email), ''),
-        first_name = nullif(coalesce($7::text, p.first_name), ''),
-        last_name = nullif(coalesce($8::text, p.last_name), ''),
-        phone = nullif(coalesce($9::text, p.phone), ''),
-        attributes = coalesce((SELECT p.merged FROM p), p.attributes),
-        tags = coalesce($11::text[], p.tags),
+        status = coalesce($3::text, p.status),
+        display_name = nullif(coalesce($4::text, p.display_name), ''),
+        email = nullif(coalesce($5::text, p.email), ''),
+        first_name = nullif(coalesce($6::text, p.first_name), ''),
+        last_name = nullif(coalesce($7::text, p.last_name), ''),
+        phone = nullif(coalesce($8::text, p.phone), ''),
+        attributes = coalesce(p.attributes || $9::jsonb, p.attributes),
+        tags = coalesce($10::text[], p.tags),
         updated_at = greatest(statement_timestamp(), p.updated_at + interval '1 microsecond')
-    FROM locked AS l
-    WHERE p.ctid = l.row_id
+    WHERE p.ctid = (
+        SELECT c.ctid
+        FROM participants AS c
+        WHERE c.organization_id = $1::uuid AND c.external_id = $2::text
+            AND (
+                NOT c.attributes @> $9::jsonb
+                OR $3::text <> c.status
+                OR $4::text <> coalesce(c.display_name, '')
+                OR $5::text <> coalesce(c.email, '')
+                OR $6::text <> coalesce(c.first_name, '')
+                OR $7::text <> coalesce(c.last_name, '')
+                OR $8::text <> coalesce(c.phone, '')
+                OR $10::text[] <> c.tags
+            )
+            AND coalesce(pg_column_size(c.attributes || $9::jsonb), 0) <= $11::int
+            AND coalesce(pg_column_size($10::text[]), 0) <= $11::int
+        FOR NO KEY UPDATE OF c SKIP LOCKED
+    )
     RETURNING p.*
+),
+-- begin rest
+found AS MATERIALIZED (
+    SELECT
+        c.*,
+        (
+            NOT c.attributes @> $9::jsonb
+            OR $3::text <> c.status
+            OR $4::text <> coalesce(c.display_name, '')
+            OR $5::text <> coalesce(c.email, '')
+            OR $6::text <> coalesce(c.first_name, '')
+            OR $7::text <> coalesce(c.last_name, '')
+            OR $8::text <> coalesce(c.phone, '')
+            OR $10::text[] <> c.tags
+        ) IS TRUE AS differs
+    FROM participants AS c
+    WHERE c.organization_id = $1::uuid AND c.external_id = $2::text
 ),
 inserted AS (
     INSERT INTO participants AS p (
@@ -61,25 +70,28 @@ inserted AS (
         attributes, tags
     )
     SELECT
-        $1::uuid, $2::uuid, $3::text, coalesce($4::text, 'ACTIVE'), nullif($5::text, ''), nullif($6::text, ''),
-        nullif($7::text, ''), nullif($8::text, ''), nullif($9::text, ''), coalesce($10::jsonb, '{}'),
-        coalesce($11::text[], '{}')
-    WHERE NOT EXISTS (SELECT FROM p)
-        AND coalesce(pg_column_size($10::jsonb), 0) <= $12::int
-        AND coalesce(pg_column_size($11::text[]), 0) <= $12::int
+        $1::uuid, $12::uuid, $2::text, coalesce($3::text, 'ACTIVE'), nullif($4::text, ''), nullif($5::text, ''),
+        nullif($6::text, ''), nullif($7::text, ''), nullif($8::text, ''), coalesce($9::jsonb, '{}'),
+        coalesce($10::text[], '{}')
+    WHERE NOT EXISTS (SELECT FROM found)
+        AND coalesce(pg_column_size($9::jsonb), 0) <= $11::int
+        AND coalesce(pg_column_size($10::text[]), 0) <= $11::int
     ON CONFLICT (organization_id, external_id) DO NOTHING
     RETURNING p.*
 ),
+-- end rest
 answered AS (
-    SELECT 'UPDATED' AS outcome, w.* FROM written AS w
+    SELECT 'UPDATED' AS outcome, u.* FROM updated AS u
+    -- begin rest
     UNION ALL
     SELECT 'CREATED', i.* FROM inserted AS i
     UNION ALL
     SELECT
-        'UNCHANGED', p.organization_id, p.participant_id, p.external_id, p.revision, p.status, p.display_name, p.email,
-        p.first_name, p.last_name, p.phone, p.attributes, p.tags, p.created_at, p.updated_at
-    FROM p
-    WHERE NOT p.differs
+        'UNCHANGED', f.organization_id, f.participant_id, f.external_id, f.revision, f.status, f.display_name, f.email,
+        f.first_name, f.last_name, f.phone, f.attributes, f.tags, f.created_at, f.updated_at
+    FROM found AS f
+    WHERE NOT f.differs
+    -- end rest
 )
 SELECT
     0 AS n,
@@ -94,8 +106,9 @@ SELECT
     a.last_name,
     a.phone,
     a.tags,
-    (extract(epoch FROM a.created_at) * 1000000)::bigint AS created_at,
-    (extract(epoch FROM a.updated_at) * 1000000)::bigint AS updated_at,
+    -- As in upsert.sql.
+    (date_part('epoch', a.created_at) * 1000000)::bigint AS created_at,
+    (date_part('epoch', a.updated_at) * 1000000)::bigint AS updated_at,
     ARRAY(
         SELECT e.program_id::text
         FROM enrollments AS e
