@@ -13,7 +13,6 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
-import httpx
 import psycopg
 import pytest
 from google.protobuf import json_format
@@ -21,6 +20,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 from participants.v1 import participant_service_pb2 as messages
 
 from tests.conftest import Deployment, deployed
+from tests.support import loopback
 from tests.support.clients import Client, GrpcClient, HttpClient, Reply
 from tests.support.process import eventually
 
@@ -89,7 +89,7 @@ def client(request: pytest.FixtureRequest, running: Deployment) -> Iterator[Clie
 def assert_nothing_got_out(running: Deployment, *strangers_answers: object) -> None:
     """Looks for the canaries and the key everywhere but in the database and in the owner's answers."""
     url = running.service.http_url
-    public = [httpx.get(f"{url}{path}").text for path in ("/metrics", "/livez", "/readyz")]
+    public = [loopback.get(f"{url}{path}").text for path in ("/metrics", "/livez", "/readyz")]
     everything = "\n".join([running.service.output, running.service.errors, *public, *map(repr, strangers_answers)])
     assert SECRET not in everything.lower()
     assert running.tenant.key[3:] not in everything
@@ -179,11 +179,11 @@ def test_bytes_that_are_no_request(running: Deployment) -> None:
     ]
     url = f"{running.service.http_url}/v1/participants"
     for body in bodies:
-        answer = httpx.post(url, content=body, headers={"x-api-key": key, "content-type": "application/json"})
+        answer = loopback.post(url, content=body, headers={"x-api-key": key, "content-type": "application/json"})
         assert answer.status_code == 400
     for path in (f"/v1/{SECRET}?{SECRET}={key}", f"/v1/participants/{SECRET}?key={key}"):
-        assert httpx.get(f"{running.service.http_url}{path}", headers={"x-api-key": key}).is_client_error
-    assert httpx.request("PURGE", f"{url}/{SECRET}", headers={"x-api-key": key}).is_client_error
+        assert loopback.get(f"{running.service.http_url}{path}", headers={"x-api-key": key}).is_client_error
+    assert loopback.request("PURGE", f"{url}/{SECRET}", headers={"x-api-key": key}).is_client_error
     with grpc.insecure_channel(running.service.grpc_address) as channel:
         for name in ("CreateParticipant", SECRET):
             call: Any = channel.unary_unary(f"/participants.v1.ParticipantService/{name}")
@@ -204,7 +204,7 @@ def test_a_key_in_the_wrong_place_or_with_a_slip(running: Deployment) -> None:
         {"cookie": key},
     ]
     for headers in wrong:
-        assert httpx.post(url, json=CANARIES, headers=headers).status_code == 401
+        assert loopback.post(url, json=CANARIES, headers=headers).status_code == 401
     assert_nothing_got_out(running)
 
 

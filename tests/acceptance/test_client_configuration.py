@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, closing
 from uuid import uuid4
 
 import grpc
-import httpx
 import pytest
 from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
@@ -22,6 +21,7 @@ from server.api.servicer import SERVICE
 from server.errors import Code
 from server.rpc.health import READINESS_NAMES
 from tests.conftest import Tenant, new_tenant
+from tests.support import loopback
 from tests.support.process import Service, environment, eventually
 
 CALLERS = 16
@@ -68,7 +68,7 @@ class Callers:
 
 
 def calls_taken(replica: Service) -> float:
-    exposition = httpx.get(f"{replica.http_url}/metrics").text
+    exposition = loopback.get(f"{replica.http_url}/metrics").text
     return sum(
         float(line.rpartition(" ")[2])
         for line in exposition.splitlines()

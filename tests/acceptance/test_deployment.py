@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import psycopg
 import pytest
 import trustme
@@ -19,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import fresh_database, new_tenant
+from tests.support import loopback
 from tests.support.clients import GrpcClient
 from tests.support.manifests import environment_of, find, render
 from tests.support.process import Service, environment, eventually, run
@@ -101,8 +101,8 @@ def test_it_migrates_serves_and_stops(pod: Any, urls: dict[str, str], tmp_path: 
         assert succeeds(readiness, service.grpc_address)
         assert succeeds(liveness, service.grpc_address)
         operations = service.wait_for_output(r"serving operators on (\S+)\n")[1]
-        assert "grpc_server_handled_total" in httpx.get(f"http://{operations}/metrics").text
-        assert httpx.get(f"{service.http_url}/metrics").status_code == 404
+        assert "grpc_server_handled_total" in loopback.get(f"http://{operations}/metrics").text
+        assert loopback.get(f"{service.http_url}/metrics").status_code == 404
         tenant = new_tenant(urls["participants-migrator"], "acme")
         client = GrpcClient(service.grpc_address, tenant.key)
         assert client.create({"external_id": "first"}).result == "CREATED"
@@ -134,8 +134,8 @@ def test_with_tls_the_probes_ask_the_port_without(urls: dict[str, str], tmp_path
     try:
         operations = service.wait_for_output(r"serving operators on (\S+)\n")[1]
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            assert httpx.get(f"http://{operations}{container[probe]['httpGet']['path']}").status_code == 200
-        shown = httpx.get(f"http://{operations}/metrics").text
+            assert loopback.get(f"http://{operations}{container[probe]['httpGet']['path']}").status_code == 200
+        shown = loopback.get(f"http://{operations}/metrics").text
         [ends] = re.findall(r"^participants_certificate_expiry_timestamp_seconds (\S+)$", shown, re.MULTILINE)
         issued = x509.load_pem_x509_certificate(certificate.cert_chain_pems[0].bytes())
         assert float(ends) == issued.not_valid_after_utc.timestamp()

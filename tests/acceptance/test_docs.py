@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import httpx
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.conftest import Deployment, deployed
+from tests.support import loopback
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = [
@@ -33,20 +33,20 @@ PATHS = ["/docs", "/docs/page.js", "/docs/swagger-ui-bundle.js", "/docs/swagger-
 
 @pytest.mark.parametrize("path", PATHS)
 def test_they_need_no_key_and_ask_no_other_host(deployment: Deployment, path: str) -> None:
-    response = httpx.get(deployment.service.http_url + path)
+    response = loopback.get(deployment.service.http_url + path)
     assert response.status_code == 200
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert not re.search(r"https?:|\*", policy)
     assert response.headers["x-content-type-options"] == "nosniff"
     assert "://" not in response.text or path != "/docs"
-    assert httpx.post(deployment.service.http_url + path).status_code == 405
+    assert loopback.post(deployment.service.http_url + path).status_code == 405
 
 
 def test_off_removes_them(new_database: Callable[[], AbstractContextManager[str]]) -> None:
     with new_database() as conninfo, deployed(conninfo, PARTICIPANTS_DOCS="off") as running:
         for path in PATHS:
-            response = httpx.get(running.service.http_url + path)
+            response = loopback.get(running.service.http_url + path)
             assert (response.status_code, response.json()["code"]) == (404, "not_found")
 
 

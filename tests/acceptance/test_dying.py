@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
 from tests.conftest import deployed
+from tests.support import loopback
 from tests.support.process import Service, environment, eventually
 
 # The service with a part that dies a second after the start. The rest of it is what users start.
@@ -102,7 +102,7 @@ def test_workers_end_with_their_supervisor_and_the_next_finds_its_ports_free(con
                 PARTICIPANTS_HTTP_ADDRESS=service.http_url.removeprefix("http://"),
             )
         )
-        assert httpx.get(f"{following.http_url}/livez").is_success
+        assert loopback.get(f"{following.http_url}/livez").is_success
         following.stop()
 
 
@@ -126,7 +126,7 @@ def test_the_database_being_away_is_no_death(data_directory: Path) -> None:
     service = Service(environment(PARTICIPANTS_DATA_DIR=str(data_directory)))
     postmaster = int((data_directory / "postgres" / "postmaster.pid").read_text().splitlines()[0])
     os.kill(postmaster, signal.SIGKILL)
-    eventually(lambda: httpx.get(f"{service.http_url}/readyz").status_code == 503, timeout=20)
-    assert httpx.get(f"{service.http_url}/livez").is_success
+    eventually(lambda: loopback.get(f"{service.http_url}/readyz").status_code == 503, timeout=20)
+    assert loopback.get(f"{service.http_url}/livez").is_success
     assert not service.has_ended
     service.stop()

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.conftest import Deployment
+from tests.support import loopback
 from tests.support.clients import EMPTY
 
 PATH = "/v1/participants"
@@ -35,7 +36,7 @@ def client(deployment: Deployment) -> Iterator[httpx.Client]:
         assert not SECRETS.search(response.text) or response.url.path == "/metrics"
 
     headers = {"x-api-key": deployment.tenant.key}
-    with httpx.Client(
+    with loopback.Client(
         base_url=deployment.service.http_url, headers=headers, event_hooks={"response": [check]}
     ) as opened:
         yield opened

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
-import httpx
 import psycopg
 import pytest
 from google.rpc import error_details_pb2, status_pb2
@@ -25,6 +24,7 @@ from server.auth.keys import decode, digest, encode
 from server.errors import Unauthenticated
 from server.postgres import administration
 from tests.conftest import Deployment, deployed
+from tests.support import loopback
 from tests.support.clients import Client, GrpcClient, HttpClient, reply_from_rpc_error
 from tests.support.process import environment, eventually, run
 
@@ -59,7 +59,7 @@ class Caller:
 
     def _call_http(self, headers: Headers) -> tuple[str, str]:
         url = f"{self.deployment.service.http_url}/v1/participants"
-        answer = httpx.post(url, json={"external_id": "caller"}, headers=list(headers), timeout=10)
+        answer = loopback.post(url, json={"external_id": "caller"}, headers=list(headers), timeout=10)
         if answer.is_success:
             return "OK", ""
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
@@ -226,7 +226,7 @@ def test_health_and_reflection_need_no_key(deployment: Deployment) -> None:
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 def test_probes_and_metrics_need_no_key(deployment: Deployment, path: str) -> None:
-    assert httpx.get(f"{deployment.service.http_url}{path}", timeout=10).status_code == 200
+    assert loopback.get(f"{deployment.service.http_url}{path}", timeout=10).status_code == 200
 
 
 def test_no_key_is_in_the_log_or_in_the_database(caller: Caller, deployment: Deployment) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
-import httpx
 import pytest
 from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
 from tests.conftest import Deployment, deployed
+from tests.support import loopback
 from tests.support.process import eventually
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -57,7 +57,7 @@ def request_id_told(error: Any) -> str:
 
 def call_http(deployment: Deployment, body: dict[str, Any], **headers: str) -> str:
     headers.setdefault("x_api_key", deployment.tenant.key)
-    response = httpx.post(
+    response = loopback.post(
         f"{deployment.service.http_url}/v1/participants",
         json=body,
         headers={name.replace("_", "-"): value for name, value in headers.items()},
@@ -93,7 +93,7 @@ def test_a_caller_that_is_not_known_is_not_named(deployment: Deployment) -> None
 def test_of_calls_that_go_well_some_have_a_line(deployment: Deployment) -> None:
     calls = 200
     before = len(lines(deployment, code="OK"))
-    with httpx.Client(base_url=deployment.service.http_url, headers={"x-api-key": deployment.tenant.key}) as client:
+    with loopback.Client(base_url=deployment.service.http_url, headers={"x-api-key": deployment.tenant.key}) as client:
         for number in range(calls):
             assert client.post("/v1/participants", json={"external_id": f"well-{number}"}).is_success
     eventually(lambda: len(lines(deployment, code="OK")) > before)
@@ -102,7 +102,7 @@ def test_of_calls_that_go_well_some_have_a_line(deployment: Deployment) -> None:
 
 def test_a_line_that_repeats_is_counted(deployment: Deployment) -> None:
     calls = 300
-    with httpx.Client(base_url=deployment.service.http_url, headers={"x-api-key": deployment.tenant.key}) as client:
+    with loopback.Client(base_url=deployment.service.http_url, headers={"x-api-key": deployment.tenant.key}) as client:
         for _ in range(calls):
             assert client.get(f"/v1/participants/{uuid4()}").status_code == 404
 

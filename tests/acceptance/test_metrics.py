@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from uuid import uuid4
 
-import httpx
 import psutil
 import pytest
 from prometheus_client.metrics_core import Metric
@@ -16,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from server.operations.metrics import SAMPLE_EVERY
 from tests.conftest import Deployment, deployed
+from tests.support import loopback
 from tests.support.clients import GrpcClient, HttpClient
 from tests.support.manifests import queries
 from tests.support.process import eventually
@@ -66,7 +66,7 @@ def deployment(new_database: Callable[[], AbstractContextManager[str]], workers:
 
 def scrape(deployment: Deployment) -> dict[str, Metric]:
     # A new connection each time, which the kernel gives to any worker.
-    response = httpx.get(f"{deployment.service.http_url}/metrics")
+    response = loopback.get(f"{deployment.service.http_url}/metrics")
     return {family.name: family for family in text_string_to_metric_families(response.text)}
 
 
@@ -143,7 +143,7 @@ def test_calls_are_counted_once_whichever_worker_took_them(deployment: Deploymen
 
 
 def test_paths_and_methods_that_callers_choose_make_no_series(deployment: Deployment) -> None:
-    with httpx.Client(base_url=deployment.service.http_url) as caller:
+    with loopback.Client(base_url=deployment.service.http_url) as caller:
         for method in ("PROPFIND", "MKCOL", "REPORT"):
             assert caller.get(f"/nothing/{method}").status_code == 404
             assert caller.request(method, "/nothing").status_code == 404
@@ -164,7 +164,7 @@ def test_paths_and_methods_that_callers_choose_make_no_series(deployment: Deploy
 
 def test_nothing_shown_says_who_called(deployment: Deployment) -> None:
     call_by_each_door(deployment, 1)
-    exposition = httpx.get(f"{deployment.service.http_url}/metrics").text
+    exposition = loopback.get(f"{deployment.service.http_url}/metrics").text
     tenant = deployment.tenant
     for secret in (tenant.key, tenant.key_id, tenant.organization_id, tenant.name):
         assert secret not in exposition

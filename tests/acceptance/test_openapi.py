@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, seed, settings
@@ -18,6 +17,7 @@ from schemathesis.specs.openapi.checks import (
 
 from server.api.servicer import SERVICE
 from tests.conftest import Deployment
+from tests.support import loopback
 
 CHECKS: list[Any] = [
     not_a_server_error,
@@ -47,7 +47,7 @@ def api(deployment: Deployment) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def participant_id(deployment: Deployment) -> str:
-    response = httpx.post(
+    response = loopback.post(
         f"{deployment.service.http_url}/v1/participants",
         json={"external_id": "there", "program_id": deployment.tenant.program_id},
         headers={"x-api-key": deployment.tenant.key},

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import grpc
-import httpx
 import psycopg
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from server.postgres.migrations import migrate
 from tests.conftest import Deployment, deployed, own_directory
+from tests.support import loopback
 from tests.support.clients import Client, GrpcClient, HttpClient, Reply
 from tests.support.own_postgres import OwnPostgres
 from tests.support.process import environment, eventually, refusal, run
@@ -42,7 +42,7 @@ class Scene:
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
     def probe(self, path: str) -> int:
-        return httpx.get(f"{self.deployment.service.http_url}{path}", timeout=5).status_code
+        return loopback.get(f"{self.deployment.service.http_url}{path}", timeout=5).status_code
 
     def is_ready(self) -> bool:
         return self.probe("/readyz") == 200

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
-import httpx
 import psycopg
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -18,6 +17,7 @@ from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
 from tests.conftest import Deployment, deployed
+from tests.support import loopback
 
 CHANNELS, CALLERS = 12, 4
 
@@ -78,7 +78,7 @@ def test_it_serves_while_it_drains_and_a_second_signal_hurries(database: str) ->
             assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
             running.service.signal(signal.SIGTERM)
             assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-            assert httpx.get(f"{running.service.http_url}/readyz").status_code == 503
+            assert loopback.get(f"{running.service.http_url}/readyz").status_code == 503
             request = messages.CreateParticipantRequest(external_id="draining")
             ParticipantServiceStub(channel).CreateParticipant(
                 request, metadata=(("x-api-key", running.tenant.key),), timeout=10

@@ -18,6 +18,7 @@ import pytest
 from participants.v1 import participant_service_pb2 as messages
 
 from tests.conftest import Deployment
+from tests.support import loopback
 from tests.support.clients import EMPTY, Client, GrpcClient, HttpClient, Reply
 from tests.support.process import Service, environment
 
@@ -561,7 +562,7 @@ class TestAbandoned:
             assert raised.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         else:
             with pytest.raises(httpx.ReadTimeout):
-                httpx.post(
+                loopback.post(
                     f"{deployment.service.http_url}/v1/participants",
                     json=request,
                     headers={"x-api-key": key},

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.conftest import Deployment, deployed
+from tests.support import loopback
 from tests.support.clients import GrpcClient, HttpClient
 from tests.support.process import environment, run
 
@@ -49,7 +50,7 @@ def wait_until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
 
 
 def shown(deployment: Deployment, metric: str) -> float:
-    exposition = httpx.get(f"{deployment.service.http_url}/metrics").text
+    exposition = loopback.get(f"{deployment.service.http_url}/metrics").text
     return sum(float(value) for value in re.findall(rf"^{metric}(?:\{{.*\}})? (\S+)$", exposition, re.MULTILINE))
 
 
@@ -104,7 +105,7 @@ def test_a_worker_that_dies_is_replaced_while_the_others_serve(deployment: Deplo
 
     def serves() -> bool:
         try:
-            return all(httpx.get(f"{deployment.service.http_url}/readyz").is_success for _ in range(10))
+            return all(loopback.get(f"{deployment.service.http_url}/readyz").is_success for _ in range(10))
         except httpx.TransportError:
             return False
 

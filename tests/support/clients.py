@@ -15,6 +15,7 @@ from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
 from server.errors import Code
+from tests.support import loopback
 
 # The JSON of a participant as callers see it.
 JSON_OPTIONS: dict[str, Any] = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
@@ -233,7 +234,7 @@ class HttpClient:
     name = "http"
 
     def __init__(self, url: str, key: str) -> None:
-        self.client = httpx.Client(base_url=url, timeout=10)
+        self.client = loopback.Client(base_url=url, timeout=10)
         self._key = key
 
     def create(self, request: Mapping[str, Any], key: str | None = None) -> Reply:
