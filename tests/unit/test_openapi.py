@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import jsonschema
 import pytest
 from google.protobuf.descriptor import Descriptor
-from openapi_spec_validator import validate
 
 from server.api.servicer import SERVICE
 from server.gateway.openapi import EXAMPLES, document
@@ -23,6 +21,9 @@ CREATE = SCHEMAS["CreateParticipantRequest"]
 
 
 def test_it_is_openapi_3_1() -> None:
+    # It takes a second to import, which all other processes of the tests do without; so does jsonschema.
+    from openapi_spec_validator import validate  # noqa: PLC0415
+
     assert DOCUMENT["openapi"] == "3.1.0"
     validate(DOCUMENT)
 
@@ -86,6 +87,8 @@ def test_the_limits_are_those_of_the_rules() -> None:
 
 @pytest.mark.parametrize("rpc", list(EXAMPLES))
 def test_the_examples_are_requests(rpc: str) -> None:
+    import jsonschema  # noqa: PLC0415  # see above
+
     content = OPERATIONS[rpc]["requestBody"]["content"]["application/json"]
     assert content["example"] == EXAMPLES[rpc]
     jsonschema.validate(content["example"], {**content["schema"], "components": DOCUMENT["components"]})
