@@ -15,6 +15,9 @@ help: ## Show this list.
 serve: $(VENV)/.serve ## Install what is needed and run the service, with a Postgres of its own.
 	@$(BIN)/participants serve
 
+# Where this is set to keep folders clean, each of several hundred processes would compile all of its code anew.
+test: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: test
 test: $(VENV)/.development ## Install what is needed and run the tests, with a Postgres of their own.
 	@$(BIN)/pytest
