@@ -7,9 +7,7 @@ import sys
 from importlib import import_module
 
 import click
-import psycopg
 
-from server.cli.advice import advice
 from server.config import ConfigurationError
 from server.errors import CommandError
 from server.operations.logs import set_up_logs
@@ -62,7 +60,10 @@ def main() -> None:
         participants(prog_name="participants")
     except (CommandError, ConfigurationError, PartFailed) as error:
         sys.exit(f"participants: {error}")
-    except psycopg.Error as error:
+    except Exception as error:
+        # Only now, as it imports the driver, which commands that ask the service do without.
+        from server.cli.advice import advice  # noqa: PLC0415
+
         line = advice(error)
         if line is None:
             raise

@@ -27,8 +27,10 @@ _ADVICE: tuple[tuple[tuple[type[psycopg.Error], ...], str], ...] = (
 )
 
 
-def advice(error: psycopg.Error) -> str | None:
+def advice(error: Exception) -> str | None:
     """Returns one line, or None where the error is a bug of ours."""
+    if not isinstance(error, psycopg.Error):
+        return None
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         # libpq's text can hold the host and user, never the password; its first line says what happened.
         first = str(error).strip().splitlines()[0]

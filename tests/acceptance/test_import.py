@@ -379,5 +379,5 @@ def test_a_dry_run_checks_everything_and_sends_nothing(env: dict[str, str], tmp_
 def test_the_import_loads_nothing_that_serves() -> None:
     program = "import sys, server.cli.bulk_import; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    serving = ("server.app", "server.postgres", "server.rpc", "server.quickstart", "uvicorn", "psycopg_pool", "alembic")
+    serving = ("server.app", "server.postgres", "server.rpc", "server.quickstart", "uvicorn", "psycopg", "alembic")
     assert [name for name in loaded if name.startswith(serving)] == []
