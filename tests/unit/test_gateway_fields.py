@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, timestamp_pb2
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import InvalidArgument
@@ -119,8 +119,6 @@ nested_values = st.recursive(
 objects = st.dictionaries(st.sampled_from(list(FIELDS)), nested_values, max_size=3)
 
 
-# To draw an object takes seconds where the processors are busy, which says nothing of the test.
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(objects)
 def test_what_decodes_is_what_json_format_would_have_decoded(value: dict[str, Any]) -> None:
     body = json.dumps(value).encode()

@@ -295,7 +295,7 @@ class Story(RuleBasedStateMachine):
 
 
 TestStory = Story.TestCase
-TestStory.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestStory.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 def test_followers_that_nobody_waits_for_go_with_the_upsert_that_they_follow() -> None:
