@@ -32,7 +32,10 @@ def succeeds(conninfo: str, *arguments: str) -> str:
 
 
 def listed(conninfo: str, *arguments: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(succeeds(conninfo, *arguments, "--json"))
+    """Runs a command that lists in this process, which takes a tenth of the time."""
+    completed = CliRunner(env=environment(DATABASE_URL=conninfo)).invoke(participants, [*arguments, "--json"])
+    assert completed.exit_code == 0, completed
+    rows: list[dict[str, Any]] = json.loads(completed.stdout)
     return rows
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import psycopg
 import pytest
@@ -32,6 +33,13 @@ def empty(postgres: str, plain: str) -> Iterator[str]:
     """An empty database in which not everybody may make tables, as from Postgres 15 on; ROLE exists."""
     with fresh_database(postgres, f"{PREFIX}_roles") as conninfo:
         execute(conninfo, "REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        yield conninfo
+
+
+@pytest.fixture
+def migrated(plain: str, new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
+    """A database with the current schema, in which ROLE, which exists, was granted nothing."""
+    with new_database() as conninfo:
         yield conninfo
 
 
@@ -89,10 +97,10 @@ def test_the_serving_role_serves_and_can_do_nothing_else(empty: str) -> None:
             execute(by_plain(empty), statement)
 
 
-def test_migrating_again_grants_again_and_a_role_that_does_not_exist_is_named(empty: str) -> None:
-    succeeds(empty, f"migrate --serving-role {ROLE}")
-    succeeds(empty, f"migrate --serving-role {ROLE}")
-    line = refusal_after_output(empty, "migrate --serving-role nobody-of-this-name")
+def test_migrating_again_grants_again_and_a_role_that_does_not_exist_is_named(migrated: str) -> None:
+    succeeds(migrated, f"migrate --serving-role {ROLE}")
+    succeeds(migrated, f"migrate --serving-role {ROLE}")
+    line = refusal_after_output(migrated, "migrate --serving-role nobody-of-this-name")
     assert "nobody-of-this-name" in line
     assert "CREATE ROLE" in line
 
@@ -111,17 +119,16 @@ def test_a_role_that_may_not_create_is_told_so(empty: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "keys list", "keys create --organization acme", "programs list"])
-def test_a_role_that_was_granted_nothing_is_told_so(empty: str, command: str) -> None:
-    succeeds(empty, "migrate")
-    line = refused(by_plain(empty), command)
+def test_a_role_that_was_granted_nothing_is_told_so(migrated: str, command: str) -> None:
+    line = refused(by_plain(migrated), command)
     assert "permission denied for table" in line
     assert "Database roles" in line
 
 
-def test_a_serving_role_that_lacks_something_is_told_what(empty: str) -> None:
-    succeeds(empty, f"migrate --serving-role {ROLE}")
-    execute(empty, f'REVOKE UPDATE ON enrollments FROM "{ROLE}"')
-    line = refused(by_plain(empty), "serve")
+def test_a_serving_role_that_lacks_something_is_told_what(migrated: str) -> None:
+    succeeds(migrated, f"migrate --serving-role {ROLE}")
+    execute(migrated, f'REVOKE UPDATE ON enrollments FROM "{ROLE}"')
+    line = refused(by_plain(migrated), "serve")
     assert "UPDATE on enrollments" in line
     assert f"participants migrate --serving-role {ROLE}" in line
 

@@ -13,7 +13,9 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from server.cli import participants
 from tests.conftest import Deployment
 from tests.support.process import COMMAND, environment, eventually, refusal, run
 
@@ -355,7 +357,7 @@ def test_options_that_make_no_sense_are_wrong_usage(
 ) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("external_id\n")
-    assert run("import", str(file), *options, env=env).returncode == 2
+    assert CliRunner(env=env).invoke(participants, ["import", str(file), *options]).exit_code == 2
 
 
 def test_a_dry_run_checks_everything_and_sends_nothing(env: dict[str, str], tmp_path: Path) -> None:
