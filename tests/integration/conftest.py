@@ -1,13 +1,34 @@
-"""What the integration tests share: a Postgres that they may stop, freeze and kill."""
+"""What the integration tests share: an organization, connections to its database, and a Postgres that they may stop,
+freeze and kill."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.conftest import own_directory
+from server.postgres.database import Database
+from server.postgres.participants import PostgresParticipants
+from tests.conftest import Tenant, new_tenant, own_directory
 from tests.support.own_postgres import OwnPostgres
+
+
+@pytest.fixture
+def tenant(database: str) -> Tenant:
+    return new_tenant(database, "acme")
+
+
+@pytest.fixture
+async def connections(database: str) -> AsyncIterator[Database]:
+    opened = Database(database)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def store(connections: Database) -> PostgresParticipants:
+    return PostgresParticipants(connections)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from server.writes import batching, group_commit
 from server.writes.admission import Admission
 from server.writes.group_commit import GroupCommit
 from server.writes.observer import Observer, current_trace
-from tests.conftest import Tenant, new_tenant
+from tests.conftest import Tenant
 
 MakeUpsert = Callable[..., Upsert]
 
@@ -116,11 +116,6 @@ async def opened(conninfo: str) -> AsyncIterator[PostgresParticipants]:
         yield PostgresParticipants(database)
     finally:
         await database.close()
-
-
-@pytest.fixture
-def tenant(database: str) -> Tenant:
-    return new_tenant(database, "acme")
 
 
 @pytest.fixture

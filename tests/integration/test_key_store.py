@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,11 +21,8 @@ UNKNOWN = KeyReference("00000000-0000-0000-0000-000000000000", "0" * 16)
 
 
 @pytest.fixture
-async def store(database: str) -> AsyncIterator[PostgresKeys]:
-    opened = Database(database)
-    await opened.open()
-    yield PostgresKeys(opened)
-    await opened.close()
+def store(connections: Database) -> PostgresKeys:
+    return PostgresKeys(connections)
 
 
 def reference(tenant: Tenant) -> KeyReference:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -14,27 +14,19 @@ from server.postgres import queries
 from server.postgres.database import Database
 from server.postgres.participants import PostgresParticipants
 from server.postgres.reading import PostgresReading
-from tests.conftest import Tenant, new_tenant
+from tests.conftest import Tenant
 
 TAGGED = 60
 
 
 @pytest.fixture
-def tenant(database: str) -> Tenant:
-    return new_tenant(database, "acme")
-
-
-@pytest.fixture
-async def reading(database: str, tenant: Tenant) -> AsyncIterator[PostgresReading]:
+async def reading(connections: Database, tenant: Tenant) -> PostgresReading:
     """The reads of an organization with participants who have a tag and are enrolled."""
-    connections = Database(database)
-    await connections.open()
     common: dict[str, Any] = {"attributes": {}, "tags": ["vip"], "program_id": tenant.program_id, "size": 100}
     await PostgresParticipants(connections).upsert(
         [Upsert(organization_id=tenant.organization_id, external_id=f"user-{n}", **common) for n in range(TAGGED)]
     )
-    yield PostgresReading(connections)
-    await connections.close()
+    return PostgresReading(connections)
 
 
 @pytest.mark.parametrize("filters", [{"tag": "vip"}, {"tag": "vip", "status": "ACTIVE"}, {"program_id": ""}])

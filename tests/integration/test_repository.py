@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -15,14 +15,9 @@ from server.participants.repository import Contention, Refused
 from server.postgres.database import Database
 from server.postgres.participants import PostgresParticipants
 from server.postgres.reading import PostgresReading
-from tests.conftest import Tenant, new_tenant
+from tests.conftest import Tenant
 
 MakeUpsert = Callable[..., Upsert]
-
-
-@pytest.fixture
-def tenant(database: str) -> Tenant:
-    return new_tenant(database, "acme")
 
 
 @pytest.fixture
@@ -32,19 +27,6 @@ def make(tenant: Tenant) -> MakeUpsert:
         return Upsert(organization_id=tenant.organization_id, external_id=external_id, **{**nothing, **changes})
 
     return made
-
-
-@pytest.fixture
-async def connections(database: str) -> AsyncIterator[Database]:
-    opened = Database(database)
-    await opened.open()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def store(connections: Database) -> PostgresParticipants:
-    return PostgresParticipants(connections)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from server.errors import Unauthenticated, Unavailable
 from server.postgres import administration
 from server.postgres.database import Database
 from server.postgres.keys import PostgresKeys
-from tests.conftest import Tenant, new_tenant
+from tests.conftest import Tenant
 
 # What is promised, in seconds.
 PROMISE = 10.0
@@ -42,18 +42,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def tenant(database: str) -> Tenant:
-    return new_tenant(database, "acme")
-
-
-@pytest.fixture
-async def authenticator(database: str, clock: Clock) -> AsyncIterator[Authenticator]:
-    opened = Database(database)
-    await opened.open()
-    made = Authenticator(PostgresKeys(opened))
+async def authenticator(connections: Database, clock: Clock) -> AsyncIterator[Authenticator]:
+    made = Authenticator(PostgresKeys(connections))
     yield made
     await made.close()
-    await opened.close()
 
 
 def authenticate(authenticator: Authenticator, key: str) -> Coroutine[Any, Any, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -26,7 +26,7 @@ from server.postgres.participants import PostgresParticipants
 from server.postgres.prepared import PreparedConnection
 from server.postgres.queries.query import Query
 from server.postgres.reading import PostgresReading
-from tests.conftest import Tenant, new_tenant
+from tests.conftest import Tenant
 
 PROFILE = ("display_name", "email", "first_name", "last_name", "phone")
 # One of the tags and one of the values would break a literal that is not escaped.
@@ -50,24 +50,6 @@ TEXTS = (
     " ",
 )
 VALUES = ("", "1", 'a "quoted" \\ one')
-
-
-@pytest.fixture
-def tenant(database: str) -> Tenant:
-    return new_tenant(database, "acme")
-
-
-@pytest.fixture
-async def connections(database: str) -> AsyncIterator[Database]:
-    opened = Database(database)
-    await opened.open()
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def store(connections: Database) -> PostgresParticipants:
-    return PostgresParticipants(connections)
 
 
 # How an upsert is brought to each of the statements: what goes with it, and whether its caller wants all of the answer.
