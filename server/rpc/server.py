@@ -30,8 +30,9 @@ SERVERS = 16
 MAX_CONNECTIONS = 2_048
 # How long calls under way may take to finish once the service stops, and then their answers to be taken; in seconds.
 GRACE, LAST_GRACE = 10.0, 1.0
-# How long callers are given to hear that they are to call no more; in seconds.
-GOAWAY_PAUSE = 0.05
+# How long callers who wait for an answer are given to hear that they are to call no more; in seconds. Where the
+# processors are busy, it takes grpcio that long to tell them.
+GOAWAY_PAUSE = 0.3
 
 # Times in milliseconds, sizes in bytes; each server of the SERVERS has them for itself.
 OPTIONS = [
@@ -138,7 +139,10 @@ async def _stop(servers: Sequence[grpc.aio.Server], calls: Calls, hurry: asyncio
     # answers are held back for a moment: whoever waits for one does not call again before it has heard.
     await calls.quiet()
     stopping = asyncio.gather(*(server.stop(GRACE) for server in servers))
-    await asyncio.sleep(GOAWAY_PAUSE)
+    # Once each has begun to stop, which takes a while itself where the processors are busy.
+    await asyncio.sleep(0)
+    if calls.under_way:
+        await asyncio.sleep(GOAWAY_PAUSE)
     calls.release()
     waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(calls.idle()), asyncio.ensure_future(hurry.wait())]
     await asyncio.wait([stopping, *waits], timeout=GRACE, return_when=asyncio.FIRST_COMPLETED)
