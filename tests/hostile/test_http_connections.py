@@ -30,7 +30,8 @@ def others(deployment: Deployment) -> Iterator[None]:
                 started = time.monotonic()
                 status = client.post(PATH, json={"external_id": "another"}).status_code
                 took = time.monotonic() - started
-                if status not in {200, 201} or took > 2:
+                # Other tests run beside, and attack from the same machine.
+                if status not in {200, 201} or took > 4:
                     problems.append(f"{status} after {took:.2f} s")
 
     caller = threading.Thread(target=call)

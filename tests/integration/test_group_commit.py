@@ -417,7 +417,7 @@ async def test_everyone_who_waits_is_told_at_the_own_deadline(
     held = await hold(writer, store, make("held"))
     started = asyncio.get_running_loop().time()
     # The earliest is neither the first nor the last to be asked for.
-    waits = {"third": 0.3, "first": 0.1, "second": 0.2}
+    waits = {"third": 1.2, "first": 0.4, "second": 0.8}
     told: dict[str, float] = {}
 
     async def wait(key: str) -> None:
@@ -428,7 +428,8 @@ async def test_everyone_who_waits_is_told_at_the_own_deadline(
     async with asyncio.timeout(5):
         await asyncio.gather(*(wait(key) for key in waits))
     assert list(told) == ["first", "second", "third"]
-    assert all(-0.002 < told[key] - waits[key] < 0.09 for key in waits), told
+    # Before the next one's, and as late as a busy machine may make it.
+    assert all(-0.002 < told[key] - waits[key] < 0.39 for key in waits), told
     store.released.set()
     assert (await written(held)).result == "CREATED"
 
