@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from server.api.call import request_id_from
-from server.errors import ServiceError
+from server.errors import Internal, ServiceError
 from server.gateway.answers import Answer, HttpError, answer_from_error
 from server.gateway.bodies import Receive
 from server.gateway.docs import Docs
 from server.gateway.endpoint import Endpoints, Request
 from server.gateway.operations import Operations
 from server.operations.metrics import Metrics
+
+logger = logging.getLogger(__name__)
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -44,6 +47,10 @@ class Gateway:
             answer = answer_from_error(error)
         except asyncio.CancelledError:
             return
+        except Exception:
+            # What goes wrong with an RPC has been found before; this is HTTP's own.
+            logger.exception("a request over HTTP failed, request id %s", request_id)
+            answer = answer_from_error(Internal(request_id))
         if self._operations.draining:
             answer.headers["connection"] = "close"
         await _send(answer, request_id, send)

@@ -19,6 +19,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 MAX_BODY_BYTES = 1 << 20
 # How long a caller may take to send its body, in seconds.
 BODY_TIMEOUT = 10.0
+# Python's parser takes seconds for the parameters of a longer one, and it runs before the caller is known.
+MAX_TYPE_LENGTH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,15 @@ def _check_type(headers: Mapping[str, str]) -> None:
     given = headers.get("content-type", "")
     if given == "application/json":
         return
-    parser = HeaderParser()
-    parser["content-type"] = given
-    charset = parser.get_param("charset", "utf-8")
-    if parser.get_content_type() != "application/json" or str(charset).lower() not in {"utf-8", "utf8"}:
+    if len(given) > MAX_TYPE_LENGTH or not _is_json(given):
         raise HttpError(415, "unsupported_media_type", "the Content-Type must be application/json")
+
+
+def _is_json(content_type: str) -> bool:
+    parser = HeaderParser()
+    parser["content-type"] = content_type
+    charset = parser.get_param("charset", "utf-8")
+    return parser.get_content_type() == "application/json" and str(charset).lower() in {"utf-8", "utf8"}
 
 
 def _shown(value: str) -> str:
@@ -92,9 +98,11 @@ def _announced_size(headers: Mapping[str, str]) -> int:
     length = headers.get("content-length", "")
     if not length.isdecimal():
         return MAX_BODY_BYTES
-    if int(length[:20]) > MAX_BODY_BYTES:
+    digits = length.lstrip("0")
+    # Python converts no number of very many digits.
+    if len(digits) > len(str(MAX_BODY_BYTES)) or int(digits or "0") > MAX_BODY_BYTES:
         raise _too_large()
-    return int(length)
+    return int(digits or "0")
 
 
 async def _read(receive: Receive) -> bytes:

@@ -25,6 +25,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from server.operations.allowance import Allowance
 from server.operations.call_counts import BUCKETS as CALL_SECONDS
 from server.operations.call_counts import CallCounts
 from server.operations.tallies import TalliedHistogram
@@ -32,6 +33,9 @@ from server.operations.workers import WorkerProcesses
 
 # In seconds.
 SAMPLE_EVERY = 0.5
+# What showing the metrics may take of the processor, which does nothing else meanwhile: this share, and at once so many
+# seconds. Anybody can ask for them, and who asks beyond that is shown what was shown last.
+SHOW_SHARE, SHOW_AT_ONCE = 0.1, 0.2
 STATEMENT_SECONDS = (0.0005, *CALL_SECONDS)
 LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 STATEMENT_UPSERTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -87,6 +91,8 @@ class Metrics:
         build.labels(version("participants-server"), platform.python_version(), version("grpcio")).set(1)
         ProcessCollector(registry=self._registry)
         self._gauges: list[tuple[Gauge, Callable[[], float]]] = []
+        self._shown = b""
+        self._allowance = Allowance(SHOW_SHARE, SHOW_AT_ONCE)
 
     def http(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts an HTTP request that was answered. `route` is a path template, empty where there is none."""
@@ -125,7 +131,14 @@ class Metrics:
             self._lag.tally().add(max(0.0, time.perf_counter() - due))
 
     def exposition(self) -> bytes:
-        """Returns the metrics in Prometheus' text format."""
+        """Returns the metrics in Prometheus' text format: those of now, unless they were asked for all the time."""
+        if not self._allowance.wait():
+            started = time.thread_time()
+            self._shown = self._written()
+            self._allowance.take(time.thread_time() - started)
+        return self._shown
+
+    def _written(self) -> bytes:
         self._update()
         directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if directory is None:
