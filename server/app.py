@@ -44,6 +44,7 @@ from server.postgres.probe import Probe
 from server.postgres.reading import PostgresReading
 from server.rpc import server as rpc
 from server.rpc.calls import Calls
+from server.rpc.crowding import Crowd
 from server.rpc.deaf import cut_off_deaf_forever
 from server.rpc.flooding import cut_off_floods_forever
 from server.writes.group_commit import GroupCommit
@@ -152,14 +153,17 @@ async def service(
             Participants(writer), Reading(PostgresReading(database)), Changes(PostgresChanges(database)), turns
         )
 
-        buffers, calls = Buffers(), Calls()
+        buffers, calls, crowd = Buffers(), Calls(), Crowd()
         share_ports = settings.workers > 1
-        grpc_servers = rpc.grpc_servers(servicer, interceptor, health, buffers, calls, reflect=settings.reflection)
+        grpc_servers = rpc.grpc_servers(
+            servicer, interceptor, health, buffers, calls, crowd=crowd, reflect=settings.reflection
+        )
         grpc_address = rpc.listen(
             grpc_servers, settings.grpc_address, share_port=share_ports, certificates=certificates
         )
         watches = {
             "the return of free memory": give_back_forever(),
+            "the watch over crowds": crowd.make_room_forever(grpc_address.port),
             "the watch over floods": cut_off_floods_forever(grpc_address.port, calls),
             "the watch over unread answers": cut_off_deaf_forever(grpc_address.port, calls),
         }

@@ -21,6 +21,7 @@ from server.api.servicer import ParticipantServicer
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
 from server.errors import Internal, RequestTooLarge, ServiceError
 from server.rpc.calls import Calls, Context
+from server.rpc.crowding import Crowd
 from server.rpc.receiving import Receiver, malformed
 
 # What a call under way is taken to hold: about the answer with the largest participant, and see ANSWER_COPIES.
@@ -36,11 +37,19 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def service_handlers(
-    service: ServiceDescriptor, servicer: ParticipantServicer, interceptor: Interceptor, buffers: Buffers, calls: Calls
+    service: ServiceDescriptor,
+    servicer: ParticipantServicer,
+    interceptor: Interceptor,
+    buffers: Buffers,
+    calls: Calls,
+    *,
+    crowd: Crowd,
 ) -> grpc.GenericRpcHandler:
     """Returns the handlers of all RPCs of a service."""
     receiver = Receiver(buffers)
-    handlers = {method.name: _handler(method, servicer, interceptor, receiver, calls) for method in service.methods}
+    handlers = {
+        method.name: _handler(method, servicer, interceptor, receiver, calls, crowd=crowd) for method in service.methods
+    }
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
@@ -50,6 +59,8 @@ def _handler(
     interceptor: Interceptor,
     receiver: Receiver,
     calls: Calls,
+    *,
+    crowd: Crowd,
 ) -> Any:
     name = method.name
     call_method = getattr(servicer, name)
@@ -67,6 +78,7 @@ def _handler(
 
         async def receive(organization_id: str, deadline: float) -> Message:
             calls.open(context)
+            crowd.showed_key(context.peer(), organization_id)
             request = await receiver.receive(context, room, organization_id, deadline)
             room.resize(CALL_BYTES)
             return _decoded(parse, request)

@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2
 
 from server.operations.health import Health
 from server.rpc.calls import Context
+from server.rpc.keyless import Keyless
 
 # The names that follow the database. `liveness` does not: a failover must not restart every pod.
 READINESS_NAMES = ("", "participants.v1.ParticipantService", "readiness")
@@ -57,18 +58,14 @@ class HealthService:
         return statuses(status=statuses.SERVING if self._health.ready else statuses.NOT_SERVING)
 
 
-def health_handlers(health: Health) -> grpc.GenericRpcHandler:
+def health_handlers(health: Health, keyless: Keyless) -> grpc.GenericRpcHandler:
     """Returns the handlers of the service."""
     service = HealthService(health)
-    request = health_pb2.HealthCheckRequest.FromString
-    response = health_pb2.HealthCheckResponse.SerializeToString
     return grpc.method_handlers_generic_handler(
         health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
         {
-            "Check": grpc.unary_unary_rpc_method_handler(service.Check, request, response),
-            "List": grpc.unary_unary_rpc_method_handler(
-                service.List, health_pb2.HealthListRequest.FromString, health_pb2.HealthListResponse.SerializeToString
-            ),
-            "Watch": grpc.unary_stream_rpc_method_handler(service.Watch, request, response),
+            "Check": keyless.answering(service.Check, health_pb2.HealthCheckRequest),
+            "List": keyless.answering(service.List, health_pb2.HealthListRequest),
+            "Watch": keyless.sending(service.Watch, health_pb2.HealthCheckRequest),
         },
     )

@@ -3,7 +3,8 @@ wire, so one servicer answers both."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+import asyncio
+from collections.abc import AsyncIterable
 from typing import Any
 
 import grpc
@@ -15,26 +16,57 @@ from grpc_reflection.v1alpha.reflection import aio
 
 from server.api.servicer import SERVICE
 from server.api.sources import described_files
+from server.operations.allowance import Allowance
+from server.rpc.calls import Context
+from server.rpc.keyless import Keyless
+
+# To ask for everything takes about 200 KB.
+BYTES_A_SECOND, BYTES_SAVED = 4 << 20, 8 << 20
+MAX_ASKING = 64
 
 _NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
 class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package comes without types
-    """Reflection that shows the comments of our protos, which the descriptors in the stubs are without."""
+    """Reflection that shows the comments of our protos, which the descriptors in the stubs are without.
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    Its answers are large, and anybody may ask without end: so there are so many bytes a second for all who ask, and
+    where too many ask at once, who has asked for longest makes way.
+    """
+
+    def __init__(self, names: tuple[str, ...], keyless: Keyless) -> None:
         super().__init__(names, _Pool())
+        self._keyless = keyless
+        self._allowance = Allowance(BYTES_A_SECOND, BYTES_SAVED)
+        # The tasks of those who ask, the oldest first.
+        self._asking: dict[asyncio.Task[None], None] = {}
         # By what reflection answers by itself.
         self._described = {_bare(file.name): file.SerializeToString() for file in described_files()}
 
     async def ServerReflectionInfo(  # noqa: N802  # the RPC's name
-        self, requests: AsyncIterable[reflection_pb2.ServerReflectionRequest], context: Any
-    ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
-        async for answer in super().ServerReflectionInfo(requests, context):
-            if answer.HasField("file_descriptor_response"):
-                files = answer.file_descriptor_response.file_descriptor_proto
-                files[:] = [self._described.get(file, file) for file in files]
-            yield answer
+        self, requests: AsyncIterable[reflection_pb2.ServerReflectionRequest], context: Context
+    ) -> None:
+        await self._keyless.admit(context)
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._asking) >= MAX_ASKING:
+            # grpcio resets the stream of a task that is cancelled, whose last answer may lie unread.
+            next(iter(self._asking)).cancel()
+        self._asking[task] = None
+        try:
+            async for answer in super().ServerReflectionInfo(requests, context):
+                await self._send(answer, context)
+        finally:
+            self._asking.pop(task, None)
+
+    async def _send(self, answer: reflection_pb2.ServerReflectionResponse, context: Context) -> None:
+        if answer.HasField("file_descriptor_response"):
+            files = answer.file_descriptor_response.file_descriptor_proto
+            files[:] = [self._described.get(file, file) for file in files]
+        while wait := self._allowance.wait():  # noqa: ASYNC110  # time passes by itself
+            await asyncio.sleep(wait)
+        self._allowance.take(answer.ByteSize())
+        await context.write(answer)
 
 
 class _Pool:
@@ -65,11 +97,11 @@ def _describe_v1() -> None:
     descriptor_pool.Default().Add(text_format.Parse(text, descriptor_pb2.FileDescriptorProto()))
 
 
-def reflection_handlers() -> list[grpc.GenericRpcHandler]:
+def reflection_handlers(keyless: Keyless) -> list[grpc.GenericRpcHandler]:
     """Returns the handlers of both versions. They need no key."""
     _describe_v1()
     health = health_pb2.DESCRIPTOR.services_by_name["Health"]
-    servicer = _Reflection((SERVICE.full_name, health.full_name, *_NAMES))
+    servicer = _Reflection((SERVICE.full_name, health.full_name, *_NAMES), keyless)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,

@@ -16,8 +16,10 @@ from server.certificates import Certificates
 from server.config import Address, ConfigurationError
 from server.operations.health import Health
 from server.rpc.calls import Calls
+from server.rpc.crowding import MAX_CONNECTIONS, Crowd
 from server.rpc.handlers import MAX_METADATA_BYTES, service_handlers
 from server.rpc.health import health_handlers
+from server.rpc.keyless import Keyless
 from server.rpc.receiving import READ_BYTES
 from server.rpc.reflection import reflection_handlers
 from server.rpc.tls import server_credentials
@@ -26,8 +28,8 @@ from server.sockets import bound
 # A grpcio server takes calls in one by one: it asks for the next when the event loop has come round with the last. So
 # several share the port, and the kernel deals connections out to them: a burst of calls comes in at once.
 SERVERS = 16
-# The kernel deals them out by chance, so some are refused from about three quarters of this on.
-MAX_CONNECTIONS = 2_048
+# More than there may be for long (see crowding.py): the kernel deals them out by chance, and a crowd comes at once.
+MOST_CONNECTIONS = 4 * MAX_CONNECTIONS
 # How long calls under way may take to finish once the service stops, and then their answers to be taken; in seconds.
 GRACE, LAST_GRACE = 10.0, 1.0
 # How long callers who wait for an answer are given to hear that they are to call no more; in seconds. Where the
@@ -44,7 +46,7 @@ OPTIONS = [
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     # Connections and what they may hold.
-    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS // SERVERS),
+    ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS // SERVERS),
     ("grpc.experimental.tcp_max_read_buffer_size", 64 << 10),
     ("grpc.tcp_receive_buffer_size", 32 << 10),
     # Only who has acknowledged our limits is held to them.
@@ -75,14 +77,19 @@ def grpc_servers(
     buffers: Buffers,
     calls: Calls,
     *,
+    crowd: Crowd,
     reflect: bool,
 ) -> Sequence[grpc.aio.Server]:
     """Returns the servers that serve as one; they listen nowhere yet."""
     # Generic handlers all, and none as generated code adds them: for each method that is registered grpcio keeps a
     # request for its next call, and looks at every one of them again for every call.
-    handlers = [service_handlers(SERVICE, servicer, interceptor, buffers, calls), health_handlers(health)]
+    keyless = Keyless()
+    handlers = [
+        service_handlers(SERVICE, servicer, interceptor, buffers, calls, crowd=crowd),
+        health_handlers(health, keyless),
+    ]
     if reflect:
-        handlers += reflection_handlers()
+        handlers += reflection_handlers(keyless)
     return [_server(handlers) for _ in range(SERVERS)]
 
 

@@ -107,8 +107,9 @@ class GrpcClient:
     name = "grpc"
 
     def __init__(self, address: str, key: str) -> None:
-        # The largest participant is larger than what clients take by default.
-        self._channel = grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)])
+        # The largest participant is larger than what clients take by default; and clients would share connections.
+        options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+        self._channel = grpc.insecure_channel(address, options=options)
         self.stub = ParticipantServiceStub(self._channel)
         self._key = key
 

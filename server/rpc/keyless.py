@@ -1,0 +1,76 @@
+"""The calls that need no key: few at once on a connection, since anybody may make them, and let them lie."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from server.rpc.calls import Context
+from server.rpc.receiving import RECEIVE_TIMEOUT
+
+# Open at once on a connection. A client watches once, and a prober asks one thing after another.
+MAX_OPEN = 4
+
+
+class Keyless:
+    """Makes the handlers of such calls, and counts those that are open.
+
+    All are registered as calls whose request is a stream, so that a call is seen before its message has come.
+    """
+
+    def __init__(self) -> None:
+        self._open: Counter[str] = Counter()
+
+    def answering(self, method: Callable[[Any, Context], Awaitable[Message]], request: type[Message]) -> Any:
+        """Returns the handler of an RPC that answers once."""
+
+        async def answer(_messages: object, context: Context) -> Message:
+            await self.admit(context)
+            return await method(await _received(context), context)
+
+        return grpc.stream_unary_rpc_method_handler(answer, request.FromString, _serialized)
+
+    def sending(self, method: Callable[[Any, Context], Awaitable[None]], request: type[Message]) -> Any:
+        """Returns the handler of an RPC that answers any number of times."""
+
+        async def send(_messages: object, context: Context) -> None:
+            await self.admit(context)
+            await method(await _received(context), context)
+
+        return grpc.stream_stream_rpc_method_handler(send, request.FromString, _serialized)
+
+    async def admit(self, context: Context) -> None:
+        """Lets a call in until it has ended, or ends it where its connection has too many."""
+        peer = context.peer()
+        if self._open[peer] >= MAX_OPEN:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"a connection may have {MAX_OPEN} calls without a key at once"
+            )
+        self._open[peer] += 1
+
+        def close(_context: Context) -> None:
+            self._open[peer] -= 1
+            if not self._open[peer]:
+                del self._open[peer]
+
+        context.add_done_callback(close)  # type: ignore[arg-type]  # grpc-stubs has a class where a function goes
+
+
+async def _received(context: Context) -> Any:
+    try:
+        async with asyncio.timeout(RECEIVE_TIMEOUT):
+            message = await context.read()
+    except TimeoutError:
+        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no message came")
+    if not isinstance(message, Message):
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call ended without a message")
+    return message
+
+
+def _serialized(message: Message) -> bytes:
+    return message.SerializeToString()

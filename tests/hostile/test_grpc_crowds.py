@@ -1,0 +1,58 @@
+"""Crowds over gRPC: connections and calls that are opened and left."""
+
+from __future__ import annotations
+
+import struct
+import time
+from contextlib import ExitStack, suppress
+
+import pytest
+from grpc_reflection.v1alpha import reflection_pb2
+
+from tests.bench.http2 import ACK, MAX_WINDOW, Type, frame
+from tests.conftest import Deployment
+from tests.hostile.grpc_wire import SERVICE, Wire
+from tests.hostile.others import others_unhurt
+from tests.support.raw import MEBIBYTE
+
+# More than the service keeps.
+CROWD = 2_600
+HEALTH = "grpc.health.v1.Health"
+REFLECTION = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["of strangers", "with a good key"])
+def test_crowds_do_not_keep_others_out(deployment: Deployment, is_known: bool) -> None:
+    with others_unhurt(deployment), ExitStack() as stack:
+        for _ in range(CROWD):
+            # Whoever has to make way may notice while it still speaks.
+            with suppress(ConnectionError):
+                wire = stack.enter_context(Wire(deployment.service.grpc_address))
+                wire.send(frame(Type.SETTINGS, ACK, 0))
+                if is_known:
+                    wire.call(f"{SERVICE}/CreateParticipant", [("x-api-key", deployment.tenant.key)], ended=True)
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("call", [f"{HEALTH}/Check", f"{HEALTH}/Watch", REFLECTION])
+def test_calls_without_a_key_are_few_on_a_connection(deployment: Deployment, call: str) -> None:
+    with Wire(deployment.service.grpc_address) as wire:
+        wire.send(frame(Type.SETTINGS, ACK, 0))
+        for _ in range(4):
+            wire.call(call)
+        # RESOURCE_EXHAUSTED, while the others wait for a message.
+        assert b"\x0bgrpc-status\x018" in wire.until_ended(wire.call(call))[-1][1]
+
+
+def test_reflection_without_end_comes_slowly(deployment: Deployment) -> None:
+    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE).SerializeToString()
+    with Wire(deployment.service.grpc_address, window=MAX_WINDOW) as wire:
+        wire.send(frame(Type.SETTINGS, ACK, 0) + frame(Type.WINDOW_UPDATE, 0, 0, struct.pack(">L", 1 << 30)))
+        stream = wire.call(REFLECTION)
+        for _ in range(600):
+            wire.message(stream, request, ended=False)
+        received, until = 0, time.monotonic() + 1
+        while time.monotonic() < until:
+            received += len(wire.next_frame()[3])
+    # What is saved up, and what comes in the second; without measure it was 60 MiB.
+    assert received < 16 * MEBIBYTE
