@@ -6,7 +6,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from participants.v1 import participant_service_pb2 as messages
 
 from server.api.conversion import STATUS_NAMES, fill
-from server.participants.listing import Filters, Listing, Page, listing, page_token
+from server.participants.listing import (
+    GREATEST_TIME,
+    LEAST_TIME,
+    Filters,
+    Listing,
+    Page,
+    listing,
+    page_token,
+)
 
 
 def listing_from_request(request: messages.ListParticipantsRequest, organization_id: str) -> Listing:
@@ -34,4 +42,6 @@ def list_response(asked: Listing, page: Page) -> messages.ListParticipantsRespon
 
 
 def _microseconds(time: Timestamp, *, up: bool = False) -> int:
-    return time.seconds * 1_000_000 + (time.nanos + (999 if up else 0)) // 1_000
+    microseconds = time.seconds * 1_000_000 + (time.nanos + (999 if up else 0)) // 1_000
+    # A message can hold times of which neither Python nor Postgres knows; nothing was created then.
+    return max(LEAST_TIME, min(microseconds, GREATEST_TIME))

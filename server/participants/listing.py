@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,6 +17,12 @@ from server.participants.model import Participant
 
 DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 200
+# The years 1 to 9999, in microseconds since 1970.
+LEAST_TIME: Final = -62_135_596_800_000_000
+GREATEST_TIME: Final = 253_402_300_799_999_999
+
+_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_LEAST_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,22 @@ def _position(token: str, listing: Listing) -> Position:
         raise _refused("is no token of a page", "PAGE_TOKEN_MALFORMED") from None
     if made_for != _fingerprint(listing):
         raise _refused("was made for other filters or another order", "PAGE_TOKEN_MISMATCH")
-    return Position(created_at, participant_id, external_id)
+    if not (_is_time(created_at) and _is_id(participant_id) and _is_text(external_id)):
+        # Anybody can make one with the right fingerprint.
+        raise _refused("is no token of a page", "PAGE_TOKEN_MALFORMED")
+    return Position(created_at, participant_id or _LEAST_ID, external_id)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int) and LEAST_TIME <= value <= GREATEST_TIME
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and (not value or _ID.fullmatch(value) is not None)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value
 
 
 def _refused(message: str, reason: str) -> InvalidArgument:

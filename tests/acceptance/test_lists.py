@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -9,7 +11,10 @@ from threading import Event
 from typing import Any
 from uuid import uuid4
 
+import grpc
 import pytest
+from participants.v1 import participant_service_pb2 as messages
+from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
 from tests.conftest import Deployment, Tenant, new_tenant
 from tests.support.clients import Client, GrpcClient
@@ -179,6 +184,56 @@ def test_a_token_is_for_the_filters_and_the_order_it_was_made_for(
 def test_a_token_that_is_none_is_refused(client: Client, key: str, token: str) -> None:
     reply = client.list({"page_token": token}, key=key)
     assert (reply.code, reply.fields) == ("INVALID_ARGUMENT", ["page_token"])
+
+
+@pytest.mark.parametrize("order", ["created_at", "external_id"])
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (1, "x"),
+        (1, None),
+        (1, 10**18),
+        (1, -(10**18)),
+        (1, []),
+        (2, "x"),
+        (2, "é"),
+        (2, 5),
+        (2, None),
+        (3, 5),
+        (3, "\0"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("listed")
+def test_a_token_that_was_tampered_with_is_refused(
+    client: Client, key: str, order: str, place: int, value: object
+) -> None:
+    token = client.list({"page_size": 2, "order_by": order}, key=key).next_page_token
+    parts = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    parts[place] = value
+    tampered = base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+    reply = client.list({"order_by": order, "page_token": tampered}, key=key)
+    assert (reply.code, reply.fields) == ("INVALID_ARGUMENT", ["page_token"])
+
+
+def test_a_time_at_the_very_end_is_a_filter(client: Client, key: str, listed: list[Participant]) -> None:
+    for time, found in (("9999-12-31T23:59:59.999999999Z", len(listed)), ("0001-01-01T00:00:00Z", 0)):
+        reply = client.list({"page_size": 200, "created_before": time}, key=key)
+        assert (reply.code, len(reply.participants)) == ("OK", found)
+
+
+@pytest.mark.parametrize("seconds", [2**62, 253_402_300_800, -62_135_596_801, -(2**62)])
+def test_a_time_beyond_all_calendars_is_a_filter(
+    deployment: Deployment, key: str, listed: list[Participant], seconds: int
+) -> None:
+    # JSON has none of these.
+    with grpc.insecure_channel(deployment.service.grpc_address) as channel:
+        list_participants = ParticipantServiceStub(channel).ListParticipants
+        for field in ("created_after", "created_before"):
+            request = messages.ListParticipantsRequest(page_size=200)
+            getattr(request, field).seconds = seconds
+            answer = list_participants(request, metadata=(("x-api-key", key),), timeout=20)
+            assert len(answer.participants) == (len(listed) if (field == "created_before") == (seconds > 0) else 0)
 
 
 @pytest.mark.parametrize(
