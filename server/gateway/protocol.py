@@ -75,6 +75,8 @@ class Protocol(HttpToolsProtocol):
         self._message_bytes = 0
         self._chunk = 0
         self._unread = (0.0, 0)
+        # The head of a request that asks for another protocol, without that; until it is parsed once more.
+        self._declined = b""
 
     @property
     def idle(self) -> bool:
@@ -138,10 +140,7 @@ class Protocol(HttpToolsProtocol):
             return
         self._chunk = len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The answer is in HTTP/1.1.
-            pass
+            self._parse(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
             if isinstance(cause, _Refused):
@@ -155,6 +154,30 @@ class Protocol(HttpToolsProtocol):
                 self._refuse(_head_too_large())
             elif self._message_bytes > MAX_MESSAGE_BYTES:
                 self._refuse(None)
+
+    def _parse(self, data: bytes) -> None:
+        """Parses what has come, as if nobody ever asked for another protocol: the answer is in this one.
+
+        The parser takes what follows the head for that protocol, and not for a body.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                head, self._declined = self._declined, b""
+                if not head:
+                    # CONNECT, after whose answer the connection ends.
+                    return
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                data = head + data[upgrade.args[0] :]
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        fields = b"".join(name + b": " + value + b"\r\n" for name, value in self.headers if name != b"upgrade")
+        version = self.parser.get_http_version().encode()
+        return self.parser.get_method() + b" " + self.url + b" HTTP/" + version + b"\r\n" + fields + b"\r\n"
 
     def _refuse(self, error: HttpError | None) -> None:
         """Ends the connection with an answer, if there is one, in the shape of all our errors."""
@@ -206,10 +229,17 @@ class Protocol(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > MAX_HEAD_BYTES:
                 raise _Refused(_head_too_large())
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._declined = self._head_without_upgrade()
+            return
         self._in_head = False
         super().on_headers_complete()
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
+        if self._declined:
+            return
         self._in_message = False
         # Whoever reads the body need not be ready to wait for it.
         self.scope["state"]["complete"] = True
