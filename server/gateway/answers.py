@@ -11,6 +11,9 @@ import orjson
 
 from server.errors import Code, FieldViolation, ServiceError, more_violations
 
+# So much of a body is written at once; the next when the caller has read.
+PIECE_BYTES = 64 << 10
+
 
 @dataclass(slots=True)
 class Answer:

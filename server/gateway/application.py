@@ -10,7 +10,7 @@ from typing import Any
 
 from server.api.call import request_id_from
 from server.errors import Internal, ServiceError
-from server.gateway.answers import Answer, HttpError, answer_from_error
+from server.gateway.answers import PIECE_BYTES, Answer, HttpError, answer_from_error
 from server.gateway.bodies import Receive
 from server.gateway.docs import Docs
 from server.gateway.endpoint import Endpoints, Request
@@ -105,4 +105,9 @@ async def _send(answer: Answer, request_id: str, send: Send) -> None:
             "headers": [(name.encode(), value.encode()) for name, value in answer.all_headers(request_id).items()],
         }
     )
-    await send({"type": "http.response.body", "body": answer.body})
+    sent = 0
+    while len(answer.body) - sent > PIECE_BYTES:
+        piece = answer.body[sent : sent + PIECE_BYTES]
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        sent += PIECE_BYTES
+    await send({"type": "http.response.body", "body": answer.body[sent:]})

@@ -18,11 +18,13 @@ MAX_UNREAD_BYTES = 64 << 20
 
 
 class Connections(ServerState):
-    """What the connections of a server share. `unread` are those whose callers do not read, the longest first."""
+    """What the connections of a server share."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.unread: dict[Protocol, None] = {}
+        # Of those whose callers do not read, the longest first: how much waited when they stopped; and all of that.
+        self._unread: dict[Protocol, int] = {}
+        self._unread_bytes = 0
 
     def check(self, now: float) -> None:
         """Closes the connections whose time is up. `now` is on the event loop's clock."""
@@ -36,12 +38,15 @@ class Connections(ServerState):
             self.connections.discard(cast("Any", connection))
             connection.transport.abort()
 
-    def bound_unread(self) -> None:
-        """Cuts off who has kept answers unread for longest, while all that is unread is too much."""
-        sizes = {connection: connection.transport.get_write_buffer_size() for connection in self.unread}
-        excess = sum(sizes.values()) - MAX_UNREAD_BYTES
-        for connection, size in sizes.items():
-            if excess <= 0:
-                break
-            connection.transport.abort()
-            excess -= size
+    def stops_reading(self, connection: Protocol, size: int) -> None:
+        """Counts what waits for a caller, and cuts off who has read nothing for longest while all that is too much."""
+        self._unread[connection] = size
+        self._unread_bytes += size
+        while self._unread_bytes > MAX_UNREAD_BYTES:
+            longest = next(iter(self._unread))
+            self.reads_on(longest)
+            longest.transport.abort()
+
+    def reads_on(self, connection: Protocol) -> None:
+        """Counts that nothing waits for a caller, or that it has gone."""
+        self._unread_bytes -= self._unread.pop(connection, 0)

@@ -12,7 +12,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from server.api.call import request_id_from
-from server.gateway.answers import HttpError
+from server.gateway.answers import PIECE_BYTES, HttpError
 from server.gateway.connections import MAX_CONNECTIONS, Connections
 
 MAX_PIPELINED = 16
@@ -80,23 +80,32 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def idle(self) -> bool:
-        """Whether no request is under way, or only half of its head has come."""
-        return not self._is_answering() and not self.refusing
+        """Whether no request is under way, or only half of its head has come, or its answer waits for its reader."""
+        return not self.refusing and (self.flow.write_paused or not self._is_answering())
 
     def _is_answering(self) -> bool:
         return self._answered is not None and not self._answered.response_complete
+
+    def _unread_bytes(self) -> int:
+        """Returns how much waits for the caller: what has been written, and what is to follow of the answer."""
+        size = self.transport.get_write_buffer_size()
+        if self._answered is not None and self._answered.response_started:
+            size += self._answered.expected_content_length
+        return size
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self.connections) >= MAX_CONNECTIONS:
             self.server_state.make_room()
         super().connection_made(transport)
+        # Of what is written TLS encrypts all at once, and does not count it any more: so it is written in pieces.
+        transport.set_write_buffer_limits(PIECE_BYTES)
         self.flow = _Flow(self)
         if len(self.connections) > MAX_CONNECTIONS:
             # Every other one has a request under way.
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.server_state.unread.pop(self, None)
+        self.server_state.reads_on(self)
         self.pipeline.clear()
         if self._is_answering():
             # There is nobody to answer any more.
@@ -130,7 +139,7 @@ class Protocol(HttpToolsProtocol):
     def _check_reader(self, now: float) -> None:
         since, size = self._unread
         if now - since > READ_TIMEOUT:
-            left = self.transport.get_write_buffer_size()
+            left = self._unread_bytes()
             if size - left < MIN_READ_BYTES:
                 self.transport.abort()
             self._unread = (now, left)
@@ -269,13 +278,13 @@ class Protocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self.flow.pause_reading()
-        self._unread = (self.loop.time(), self.transport.get_write_buffer_size())
-        self.server_state.unread[self] = None
-        self.server_state.bound_unread()
+        size = self._unread_bytes()
+        self._unread = (self.loop.time(), size)
+        self.server_state.stops_reading(self, size)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.server_state.unread.pop(self, None)
+        self.server_state.reads_on(self)
         if not self._is_answering():
             self._go_on()
 

@@ -7,8 +7,9 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
 
@@ -16,14 +17,13 @@ from server.certificates import Certificates
 from server.config import Address
 from server.gateway.application import Gateway
 from server.gateway.connections import Connections
+from server.gateway.handshakes import TlsServer
 from server.gateway.protocol import Protocol
 from server.sockets import address_of, bound
 
 BACKLOG = 2048
 # The kernel keeps up to twice as many bytes of what a connection has sent, and so much is read at once.
 RECEIVE_BUFFER_BYTES = 32 << 10
-# How long TLS may take to shake hands, in seconds.
-HANDSHAKE_TIMEOUT = 10.0
 
 
 class HttpServer(uvicorn.Server):
@@ -41,20 +41,18 @@ class HttpServer(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
-        """Listens, as uvicorn does, but with a limit to the time that TLS takes."""
+        """Listens, as uvicorn does, but with limits to TLS."""
         self.servers = [await self._accepting()]
         self.started = True
 
-    async def _accepting(self) -> asyncio.Server:
+    async def _accepting(self) -> Any:
         self._context = context = self._certificates.context if self._certificates else None
-        return await asyncio.get_running_loop().create_server(
-            functools.partial(Protocol, self.config, self._connections, {}),
-            # The port stays ours when one server follows another.
-            sock=self._listener.dup(),
-            ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if context else None,
-            backlog=BACKLOG,
-        )
+        make_protocol: Callable[[], asyncio.Protocol] = functools.partial(Protocol, self.config, self._connections, {})
+        # The port stays ours when one server follows another.
+        listener = self._listener.dup()
+        if context is not None:
+            return TlsServer(listener, context, make_protocol)
+        return await asyncio.get_running_loop().create_server(make_protocol, sock=listener, backlog=BACKLOG)
 
     async def on_tick(self, counter: int) -> bool:
         """Looks after the connections, and after TLS; called ten times a second."""
