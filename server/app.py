@@ -47,6 +47,7 @@ from server.rpc.calls import Calls
 from server.rpc.crowding import Crowd
 from server.rpc.deaf import cut_off_deaf_forever
 from server.rpc.flooding import cut_off_floods_forever
+from server.sockets import allow_open_files
 from server.writes.group_commit import GroupCommit
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ async def serve(
     `fixed_organization_id` is the organization of `settings.api_key`; `ready` is called once the service answers.
     """
     gc.set_threshold(GARBAGE_THRESHOLD)
+    allow_open_files()
     stop, hurry = _signals()
     parts = Parts()
     async with service(settings, conninfo, fixed_organization_id, parts, hurry) as listening:

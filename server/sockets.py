@@ -1,10 +1,27 @@
-"""Ports to listen on, bound by ourselves, so that one that cannot be had is told in one line."""
+"""Ports to listen on, bound by ourselves, so that one that cannot be had is told in one line; and files for those who
+come."""
 
 from __future__ import annotations
 
+import resource
 import socket
 
 from server.config import Address, ConfigurationError
+
+# Several times what all connections need.
+OPEN_FILES = 16_384
+
+
+def allow_open_files() -> None:
+    """Lets the process have as many files open as its connections need, or as many as it may.
+
+    Where nobody has said otherwise it is 1,024, for the sake of programs of old: whoever opened so many connections
+    would keep everybody else out.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def bound(address: Address, variable: str, *, share: bool = False) -> socket.socket:

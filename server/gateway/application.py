@@ -53,7 +53,10 @@ class Gateway:
             answer = answer_from_error(Internal(request_id))
         if self._operations.draining:
             answer.headers["connection"] = "close"
-        await _send(answer, request_id, send)
+        try:
+            await _send(answer, request_id, send)
+        except asyncio.CancelledError:
+            return
         # The route is known by its template: whoever calls may choose the path, and so make no end of time series.
         seconds = time.perf_counter() - started
         self._metrics.http(scope["method"], scope.get("route", ""), answer.status, seconds)

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.conftest import Deployment
+from tests.support.process import COMMAND, Service, environment
 from tests.support.raw import MEBIBYTE, connected, most_resident_bytes, read_to_end
 
 PATH = "/v1/participants"
@@ -205,3 +206,15 @@ class TestSilent:
             with contextlib.suppress(ConnectionError):
                 connection.sendall([b"", b"GET /li", b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"][number % 3])
         assert httpx.get(f"{deployment.service.http_url}/livez").status_code == 200
+
+
+def test_a_limit_of_open_files_that_a_shell_has_set_lets_nobody_keep_others_out(database: str) -> None:
+    limited = ("/bin/sh", "-c", 'ulimit -Sn 256 && exec "$0" "$@"', COMMAND)
+    service = Service(environment(DATABASE_URL=database), command=limited)
+    try:
+        with contextlib.ExitStack() as crowd:
+            for _ in range(600):
+                crowd.enter_context(connected(service))
+            assert httpx.get(f"{service.http_url}/livez").status_code == 200
+    finally:
+        service.stop()
