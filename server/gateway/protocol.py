@@ -18,6 +18,8 @@ from server.gateway.connections import MAX_CONNECTIONS, Connections
 MAX_PIPELINED = 16
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 64 << 10
+# Each takes as long as a large one does, though it may have a single byte.
+MAX_CHUNKS = 1_024
 # Of a message that was answered before it had come, this much is read, so that the answer is not lost in a reset.
 MAX_MESSAGE_BYTES = 8 << 20
 
@@ -73,7 +75,9 @@ class Protocol(HttpToolsProtocol):
         self._in_message = False
         self._in_head = False
         self._message_bytes = 0
-        self._chunk = 0
+        # The size of what is being parsed, and how many chunks the message has had.
+        self._data_size = 0
+        self._chunks = 0
         self._unread = (0.0, 0)
         # The head of a request that asks for another protocol, without that; until it is parsed once more.
         self._declined = b""
@@ -147,7 +151,7 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.refusing:
             return
-        self._chunk = len(data)
+        self._data_size = len(data)
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
@@ -158,7 +162,7 @@ class Protocol(HttpToolsProtocol):
                 self._refuse(HttpError(400, "bad_request", "the request is not HTTP/1.1"))
             return
         if self._in_message:
-            self._message_bytes += self._chunk
+            self._message_bytes += self._data_size
             if self._in_head and self._message_bytes > MAX_HEAD_BYTES:
                 self._refuse(_head_too_large())
             elif self._message_bytes > MAX_MESSAGE_BYTES:
@@ -203,7 +207,8 @@ class Protocol(HttpToolsProtocol):
             assert self._answering is not None
             self._answered.disconnected = True
             self._answering.cancel()
-        if error is not None:
+        is_answered = self._in_message and not self._in_head and self.cycle.response_complete
+        if error is not None and not is_answered:
             answer = error.answer
             headers = {**answer.all_headers(request_id_from({})), "connection": "close"}
             head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -222,8 +227,9 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self.since = self.loop.time()
         self._in_message = self._in_head = True
-        # What this chunk has of it is counted at its end.
-        self._message_bytes = -self._chunk
+        self._chunks = 0
+        # What this data has of it is counted at its end.
+        self._message_bytes = -self._data_size
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
@@ -234,7 +240,7 @@ class Protocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if self._chunk + self._message_bytes > MAX_HEAD_BYTES // 8:
+        if self._data_size + self._message_bytes > MAX_HEAD_BYTES // 8:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > MAX_HEAD_BYTES:
                 raise _Refused(_head_too_large())
@@ -245,6 +251,11 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+        if self._chunks > MAX_CHUNKS:
+            raise _Refused(HttpError(400, "bad_request", f"a body may have at most {MAX_CHUNKS} chunks"))
 
     def on_message_complete(self) -> None:
         if self._declined:

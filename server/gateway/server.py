@@ -24,6 +24,9 @@ from server.sockets import address_of, bound
 BACKLOG = 2048
 # The kernel keeps up to twice as many bytes of what a connection has sent, and so much is read at once.
 RECEIVE_BUFFER_BYTES = 32 << 10
+# The same for what a caller does not read. Left to itself the kernel keeps some megabytes for each, and where that is
+# too much in all, every connection of the machine is slow.
+SEND_BUFFER_BYTES = 128 << 10
 
 
 class HttpServer(uvicorn.Server):
@@ -76,6 +79,7 @@ async def serving(
     """
     listener = bound(address, variable, share=share_port)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     listener.listen(BACKLOG)
     listener.setblocking(False)
     config = uvicorn.Config(

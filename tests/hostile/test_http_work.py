@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -50,3 +53,37 @@ def test_a_content_length_of_many_digits(deployment: Deployment) -> None:
         answer = read_to_end(connection)
     assert answer.startswith(b"HTTP/1.1 401 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "unauthorized"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["good key", "stranger"])
+def test_chunks_of_a_byte_are_few(deployment: Deployment, known: bool) -> None:
+    key = deployment.tenant.key if known else "sk_unknown"
+    head = (
+        "POST /v1/participants HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n"
+        f"x-api-key: {key}\r\n\r\n"
+    )
+    before = processor_seconds(deployment.service)
+    with connected(deployment.service) as connection:
+        # Whoever is refused may notice while it still speaks.
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(head.encode())
+            for _ in range(100):
+                connection.sendall(b"1\r\n \r\n" * 5_000)
+        answers = read_to_end(connection).split(b"HTTP/1.1 ")[1:]
+    # One who goes on sending can lose the answer.
+    assert [answer[:3] for answer in answers] in ([b"400"], [] if known else [b"401"], [])
+    # All of them would take a second.
+    assert processor_seconds(deployment.service) - before < 0.2
+
+
+def test_little_is_kept_of_what_a_caller_does_not_read(deployment: Deployment) -> None:
+    with connected(deployment.service, receive_buffer=4096) as connection:
+        connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        time.sleep(0.2)
+        kept = sum(
+            int(fields[4].split(":")[0], 16)
+            for fields in map(str.split, Path("/proc/net/tcp").read_text().splitlines()[1:])
+            if fields[2].endswith(f":{connection.getsockname()[1]:04X}")
+        )
+    assert 0 < kept < 512 << 10
