@@ -7,7 +7,7 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,9 +15,9 @@ import uvicorn
 
 from server.certificates import Certificates
 from server.config import Address
+from server.gateway.accepting import Acceptor
 from server.gateway.application import Gateway
 from server.gateway.connections import Connections
-from server.gateway.handshakes import TlsServer
 from server.gateway.protocol import Protocol
 from server.sockets import address_of, bound
 
@@ -44,18 +44,16 @@ class HttpServer(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
-        """Listens, as uvicorn does, but with limits to TLS."""
-        self.servers = [await self._accepting()]
+        """Listens, in our own way."""
+        self._accept()
         self.started = True
 
-    async def _accepting(self) -> Any:
-        self._context = context = self._certificates.context if self._certificates else None
-        make_protocol: Callable[[], asyncio.Protocol] = functools.partial(Protocol, self.config, self._connections, {})
-        # The port stays ours when one server follows another.
-        listener = self._listener.dup()
-        if context is not None:
-            return TlsServer(listener, context, make_protocol)
-        return await asyncio.get_running_loop().create_server(make_protocol, sock=listener, backlog=BACKLOG)
+    def _accept(self) -> None:
+        self._context = self._certificates.context if self._certificates else None
+        make_protocol = functools.partial(Protocol, self.config, self._connections, {})
+        # The port stays ours when one acceptor follows another.
+        acceptor: Any = Acceptor(self._listener.dup(), self._context, make_protocol)
+        self.servers = [acceptor]
 
     async def on_tick(self, counter: int) -> bool:
         """Looks after the connections, and after TLS; called ten times a second."""
@@ -63,7 +61,8 @@ class HttpServer(uvicorn.Server):
             self._connections.check(asyncio.get_running_loop().time())
         if self._certificates and self._certificates.context is not self._context:
             # What was accepted before goes on as it is.
-            before, self.servers = self.servers, [await self._accepting()]
+            before = self.servers
+            self._accept()
             before[0].close()
         return await super().on_tick(counter)
 

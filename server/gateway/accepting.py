@@ -1,4 +1,8 @@
-"""TLS before a connection is one of HTTP: so many shake hands at once and no more, since each takes memory."""
+"""Takes connections in, and has them shake hands where TLS is spoken, before they are any of HTTP's.
+
+The event loop's own server takes one in each time around: while very many call, newcomers wait behind each other. And
+it lets any number shake hands, though each takes memory.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +16,27 @@ from collections.abc import Callable
 MAX_HANDSHAKES = 500
 # How long it may take, in seconds.
 HANDSHAKE_TIMEOUT = 10.0
-# So many are accepted before others have the event loop again.
+# So many are taken in each time around the event loop.
 ACCEPTED_AT_ONCE = 100
 # How long nobody is accepted where the process may open no more files, in seconds.
 PAUSE = 0.1
 
 
-class TlsServer:
-    """Accepts connections, and gives each its protocol once hands are shaken."""
+class Acceptor:
+    """Gives the connections to a listener their protocols; with a context, once hands are shaken."""
 
     def __init__(
-        self, listener: socket.socket, context: ssl.SSLContext, make_protocol: Callable[[], asyncio.Protocol]
+        self, listener: socket.socket, context: ssl.SSLContext | None, make_protocol: Callable[[], asyncio.Protocol]
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
-        self._shake_hands = functools.partial(
+        self._connect = functools.partial(
             self._loop.connect_accepted_socket,
             make_protocol,
             ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if context else None,
         )
-        # The oldest first.
+        # Those that shake hands, the oldest first.
         self._under_way: dict[asyncio.Task[None], None] = {}
         self._accept_on()
 
@@ -76,7 +80,7 @@ class TlsServer:
 
     async def _admit(self, connection: socket.socket) -> None:
         try:
-            await self._shake_hands(connection)
+            await self._connect(connection)
         except OSError:
-            # Of TLS, or of the network, or it took too long: the connection has been closed.
+            # Of TLS, or of the network, or it took too long: the connection has been closed already.
             connection.close()
