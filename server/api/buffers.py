@@ -17,8 +17,9 @@ class Buffers:
     So one that lets messages trickle in, or its answers lie, is short of room itself, and every other one finds some.
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES, what: str = "messages") -> None:
         self._free = max_bytes
+        self._what = what
         self._held: dict[str, int] = {}
         # By organization, in the order in which they came. None of these is empty.
         self._waiting: OrderedDict[str, deque[tuple[int, asyncio.Future[None]]]] = OrderedDict()
@@ -40,7 +41,8 @@ class Buffers:
                 await room
         except TimeoutError:
             self._withdraw(organization_id, entry)
-            raise Overloaded("too many messages of this organization are on their way", reason="BUFFERS_FULL") from None
+            message = f"too many {self._what} of this organization are on their way"
+            raise Overloaded(message, reason="BUFFERS_FULL") from None
         except asyncio.CancelledError:
             self._withdraw(organization_id, entry)
             raise
@@ -62,21 +64,28 @@ class Buffers:
 
     def _let_in(self) -> None:
         for organization_id, queue in list(self._waiting.items()):
-            while queue and self.try_acquire(organization_id, queue[0][0]):
-                queue.popleft()[1].set_result(None)
+            while queue:
+                size, room = queue[0]
+                # Whoever has given up may not have come round to withdraw.
+                if not room.cancelled():
+                    if not self.try_acquire(organization_id, size):
+                        break
+                    room.set_result(None)
+                queue.popleft()
             if not queue:
                 del self._waiting[organization_id]
 
     def _withdraw(self, organization_id: str, entry: tuple[int, asyncio.Future[None]]) -> None:
         size, room = entry
-        if room.done() and not room.cancelled():
+        if not room.cancelled():
             # It was let in at the moment at which it gave up.
             self.release(organization_id, size)
             return
-        queue = self._waiting[organization_id]
-        queue.remove(entry)
-        if not queue:
-            del self._waiting[organization_id]
+        queue = self._waiting.get(organization_id)
+        if queue is not None and entry in queue:
+            queue.remove(entry)
+            if not queue:
+                del self._waiting[organization_id]
 
 
 class Room:
