@@ -152,7 +152,11 @@ async def service(
             metrics.watch("participants_certificate_expiry_timestamp_seconds", expiry)
         interceptor = Interceptor(authenticator, turns, telemetry)
         servicer = ParticipantServicer(
-            Participants(writer), Reading(PostgresReading(database)), Changes(PostgresChanges(database)), turns
+            Participants(writer),
+            Reading(PostgresReading(database)),
+            Changes(PostgresChanges(database)),
+            turns,
+            lists_at_once=max(2, settings.database_connections - 2),
         )
 
         buffers, calls, crowd = Buffers(), Calls(), Crowd()

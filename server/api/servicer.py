@@ -15,6 +15,7 @@ from google.protobuf.empty_pb2 import Empty
 from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceServicer
 
+from server.api.buffers import Buffers, Room
 from server.api.call import Call
 from server.api.changes import update_from_request, update_from_status_request
 from server.api.conversion import add_results, answer, create_response, upsert_from_request
@@ -41,13 +42,19 @@ T = TypeVar("T")
 class ParticipantServicer(ParticipantServiceServicer):
     """Answers for `participants.v1.ParticipantService`."""
 
+    # A page of a list can take Postgres a hundred times as long as an upsert does. So of the `lists_at_once` each
+    # organization has at most as many as are left free, and of the database's connections some are left for the others.
+
     # The overrides that mypy is told to let pass take a Call where the generated class has grpc's context.
 
-    def __init__(self, participants: Participants, reading: Reading, changes: Changes, turns: Turns) -> None:
+    def __init__(
+        self, participants: Participants, reading: Reading, changes: Changes, turns: Turns, *, lists_at_once: int
+    ) -> None:
         self._participants = participants
         self._reading = reading
         self._changes = changes
         self._turns = turns
+        self._lists = Buffers(lists_at_once, "lists")
 
     async def CreateParticipant(  # type: ignore[override]
         self, request: messages.CreateParticipantRequest, call: Call
@@ -74,7 +81,13 @@ class ParticipantServicer(ParticipantServiceServicer):
     ) -> messages.ListParticipantsResponse:
         validate(request)
         listing = listing_from_request(request, call.organization_id)
-        return list_response(listing, await self._reading.list(listing, call.deadline))
+        room = Room(self._lists)
+        await room.acquire(call.organization_id, 1, call.deadline)
+        try:
+            page = await self._reading.list(listing, call.deadline)
+        finally:
+            room.release()
+        return list_response(listing, page)
 
     async def UpdateParticipant(  # type: ignore[override]
         self, request: messages.UpdateParticipantRequest, call: Call

@@ -24,8 +24,10 @@ from server.rpc.calls import Calls, Context
 from server.rpc.crowding import Crowd
 from server.rpc.receiving import Receiver, malformed
 
-# What a call under way is taken to hold: about the answer with the largest participant, and see ANSWER_COPIES.
+# What a call under way is taken to hold, and one for a list: about the answer with the largest participant, or with as
+# many as a page may have, and see ANSWER_COPIES.
 CALL_BYTES = 160 << 10
+LIST_BYTES = 2_560 << 10
 # Python holds an answer until the caller has taken it, and so does grpcio.
 ANSWER_COPIES = 2
 # Until a client has acknowledged this limit grpcio keeps another, 16 MiB. Many fields take few bytes on the wire where
@@ -65,6 +67,7 @@ def _handler(
     name = method.name
     call_method = getattr(servicer, name)
     parse = GetMessageClass(method.input_type).FromString
+    call_bytes = LIST_BYTES if name == "ListParticipants" else CALL_BYTES
 
     async def answer(_messages: object, context: Context) -> bytes:
         room = Room(receiver.buffers)
@@ -80,7 +83,7 @@ def _handler(
             calls.open(context)
             crowd.showed_key(context.peer(), organization_id)
             request = await receiver.receive(context, room, organization_id, deadline)
-            room.resize(CALL_BYTES)
+            room.resize(call_bytes)
             return _decoded(parse, request)
 
         fields = context.invocation_metadata() or ()
@@ -98,7 +101,7 @@ def _handler(
             )
             serialized = response.SerializeToString()
             size = ANSWER_COPIES * len(serialized)
-            if size > CALL_BYTES:
+            if size > call_bytes:
                 room.resize(size)
             if calls.hold is not None:
                 await calls.hold.wait()

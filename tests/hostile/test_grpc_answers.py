@@ -59,6 +59,27 @@ def test_answers_that_nobody_reads_are_bounded(deployment: Deployment, large: by
     client.close()
 
 
+def test_lists_that_nobody_reads_are_bounded(deployment: Deployment) -> None:
+    service = psutil.Process(deployment.service.pid)
+    client = GrpcClient(deployment.service.grpc_address, deployment.stranger.key)
+    attributes = {f"{number:02}": "x" * 4_094 for number in range(16)}
+    assert client.create_batch([{"external_id": f"{n}", "attributes": attributes} for n in range(20)]).code == "OK"
+    client.close()
+    before = service.memory_info().rss
+    # Each is answered with a mebibyte.
+    request = messages.ListParticipantsRequest(page_size=200).SerializeToString()
+    with ExitStack() as stack:
+        for _ in range(20):
+            wire = stack.enter_context(Wire(deployment.service.grpc_address, window=0))
+            for _ in range(20):
+                wire.message(
+                    wire.call(f"{SERVICE}/ListParticipants", [("x-api-key", deployment.stranger.key)]), request
+                )
+        for _ in range(40):
+            time.sleep(0.1)
+            assert service.memory_info().rss - before < 170 * MIB
+
+
 def test_whoever_does_not_read_an_answer_is_cut_off(deployment: Deployment, large: bytes) -> None:
     with Wire(deployment.service.grpc_address, window=0) as wire:
         wire.send(frame(Type.SETTINGS, ACK, 0))

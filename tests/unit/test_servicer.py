@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, cast
 
-from participants.v1.participant_service_pb2 import BatchCreateParticipantsRequest, CreateParticipantRequest
+from participants.v1.participant_service_pb2 import (
+    BatchCreateParticipantsRequest,
+    CreateParticipantRequest,
+    ListParticipantsRequest,
+)
 
 from server.api.call import Call
 from server.api.servicer import SLICE, ParticipantServicer
-from server.api.turns import Turns
+from server.api.turns import Turn, Turns
 from server.errors import NotFound
+from server.participants.listing import Listing, Page
 from server.participants.model import Rejected, Upsert
+from server.participants.reading import Reading
 from server.participants.service import Participants
 
 
@@ -35,7 +43,7 @@ async def test_a_batch_lets_other_calls_have_the_event_loop() -> None:
     slices = 5
     requests = [CreateParticipantRequest(external_id=str(number)) for number in range(slices * SLICE)]
     nothing = cast("Any", None)
-    servicer = ParticipantServicer(cast("Participants", Refusing()), nothing, nothing, Turns())
+    servicer = ParticipantServicer(cast("Participants", Refusing()), nothing, nothing, Turns(), lists_at_once=2)
     counting = asyncio.create_task(count())
     response = await servicer.BatchCreateParticipants(
         BatchCreateParticipantsRequest(requests=requests),
@@ -45,3 +53,33 @@ async def test_a_batch_lets_other_calls_have_the_event_loop() -> None:
     assert len(response.results) == slices * SLICE
     # Once for each slice of the requests, and for each of the answers.
     assert turns >= 2 * slices
+
+
+class Slow:
+    """A use case whose lists never come. `begun` is how many each organization has begun."""
+
+    def __init__(self) -> None:
+        self.begun: Counter[str] = Counter()
+
+    async def list(self, listing: Listing, deadline: float) -> Page:
+        self.begun[listing.filters.organization_id] += 1
+        await asyncio.sleep(math.inf)
+        raise AssertionError("it came")
+
+
+async def test_lists_of_one_organization_leave_room_for_those_of_others() -> None:
+    nothing = cast("Any", None)
+    slow = Slow()
+    servicer = ParticipantServicer(nothing, cast("Reading", slow), nothing, Turns(), lists_at_once=8)
+    turn = cast("Turn", None)
+    lists = [
+        asyncio.create_task(
+            servicer.ListParticipants(ListParticipantsRequest(), Call(organization, math.inf, {}, None, turn))
+        )
+        for organization in [*["many"] * 20, *["few"] * 2, "one"]
+    ]
+    await asyncio.sleep(0.01)
+    assert slow.begun == {"many": 4, "few": 2, "one": 1}
+    for each in lists:
+        each.cancel()
+    await asyncio.wait(lists)
