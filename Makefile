@@ -26,6 +26,10 @@ test: $(VENV)/.development ## Install what is needed and run the tests, with a P
 test-postgres: $(VENV)/.development ## Run the tests on Postgres 14 to 18, which npm has; VERSIONS=14 for one.
 	@$(BIN)/python -m tests.postgres_matrix $(VERSIONS)
 
+.PHONY: hostile
+hostile: $(VENV)/.development ## Attack the service with nothing else running: nobody else may wait 0.5 s; slow.
+	@$(BIN)/pytest tests/hostile --numprocesses=0
+
 .PHONY: faults
 faults: $(VENV)/.development ## Do every fault to two replicas under load, in about 5 minutes: none may lose a write.
 	@$(BIN)/python -m tests.faults

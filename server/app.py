@@ -43,8 +43,9 @@ from server.postgres.participants import PostgresParticipants
 from server.postgres.probe import Probe
 from server.postgres.reading import PostgresReading
 from server.rpc import server as rpc
+from server.rpc.callers import Callers
 from server.rpc.calls import Calls
-from server.rpc.crowding import Crowd
+from server.rpc.crowding import make_room_forever
 from server.rpc.deaf import cut_off_deaf_forever
 from server.rpc.flooding import cut_off_floods_forever
 from server.sockets import allow_open_files
@@ -159,19 +160,25 @@ async def service(
             lists_at_once=max(2, settings.database_connections - 2),
         )
 
-        buffers, calls, crowd = Buffers(), Calls(), Crowd()
+        buffers, calls, callers = Buffers(), Calls(), Callers()
         share_ports = settings.workers > 1
         grpc_servers = rpc.grpc_servers(
-            servicer, interceptor, health, buffers, calls, crowd=crowd, reflect=settings.reflection
+            servicer,
+            interceptor,
+            health,
+            buffers=buffers,
+            calls=calls,
+            callers=callers,
+            reflect=settings.reflection,
         )
         grpc_address = rpc.listen(
             grpc_servers, settings.grpc_address, share_port=share_ports, certificates=certificates
         )
         watches = {
             "the return of free memory": give_back_forever(),
-            "the watch over crowds": crowd.make_room_forever(grpc_address.port),
-            "the watch over floods": cut_off_floods_forever(grpc_address.port, calls),
-            "the watch over unread answers": cut_off_deaf_forever(grpc_address.port, calls),
+            "the watch over crowds": make_room_forever(grpc_address.port, callers),
+            "the watch over floods": cut_off_floods_forever(grpc_address.port, callers, buffers),
+            "the watch over unread answers": cut_off_deaf_forever(grpc_address.port, callers),
         }
         for name, watch in watches.items():
             await stack.enter_async_context(_background(parts, name, watch))

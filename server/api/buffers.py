@@ -18,11 +18,16 @@ class Buffers:
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES, what: str = "messages") -> None:
-        self._free = max_bytes
+        self._max = self._free = max_bytes
         self._what = what
         self._held: dict[str, int] = {}
         # By organization, in the order in which they came. None of these is empty.
         self._waiting: OrderedDict[str, deque[tuple[int, asyncio.Future[None]]]] = OrderedDict()
+
+    @property
+    def held(self) -> int:
+        """How many bytes calls hold, or may come to hold."""
+        return self._max - self._free
 
     def try_acquire(self, organization_id: str, size: int) -> bool:
         """Takes room where there is some for the organization, and tells whether there was."""

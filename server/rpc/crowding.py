@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from server.operations.memory import can_tell
+from server.rpc.callers import Callers
 from server.rpc.connections import Connection, connections
 
 logger = logging.getLogger(__name__)
@@ -25,64 +26,55 @@ LOOK_EVERY = 0.2
 _OPEN_FILES = "/proc/self/fd"
 
 
-class Crowd:
-    """The connections to a port of this process, and whose they are."""
+async def make_room_forever(port: int, callers: Callers) -> None:
+    """Closes connections to a port of this process while there are too many. On systems other than Linux it waits."""
+    if not can_tell():
+        await asyncio.Event().wait()
+    crowd = _Crowd(port, callers)
+    stopped = threading.Event()
+    try:
+        # In a thread, for the event loop may be busy when it matters.
+        await asyncio.to_thread(crowd.look_until, stopped)
+    finally:
+        stopped.set()
 
-    def __init__(self) -> None:
-        # By peer, the organization whose good key it has shown.
-        self._organizations: dict[str, str] = {}
-        # By the peer's port, in the order in which they came, while there are many.
-        self._found: dict[int, Connection] = {}
 
-    def showed_key(self, peer: str, organization_id: str) -> None:
-        """Remembers whose a connection is."""
-        self._organizations[peer] = organization_id
+class _Crowd:
+    """The connections, and whose they are."""
 
-    async def make_room_forever(self, port: int) -> None:
-        """Closes connections while there are too many. On systems other than Linux it waits."""
-        if not can_tell():
-            await asyncio.Event().wait()
-        stopped = threading.Event()
-        try:
-            # In a thread, for the event loop may be busy when it matters.
-            await asyncio.to_thread(self._look_until, stopped, port)
-        finally:
-            stopped.set()
+    def __init__(self, port: int, callers: Callers) -> None:
+        self._port = port
+        self._callers = callers
+        # By peer, in the order in which they came, while there are many.
+        self._found: dict[str, Connection] = {}
 
-    def _look_until(self, stopped: threading.Event, port: int) -> None:
+    def look_until(self, stopped: threading.Event) -> None:
+        """Looks again and again."""
         while not stopped.wait(LOOK_EVERY):
             open_files = len(os.listdir(_OPEN_FILES))  # noqa: PTH208  # only their number is wanted
-            if open_files > MAX_CONNECTIONS or len(self._organizations) > 2 * MAX_CONNECTIONS:
-                self._look(port)
+            if open_files > MAX_CONNECTIONS:
+                self._look()
 
-    def _look(self, port: int) -> None:
-        before, now = self._found, {each.peer_port: each for each in connections(port)}
-        self._found = {each: now[each] for each in (*before, *now) if each in now}
-        for peer in self._organizations.copy():
-            if _port(peer) not in now:
-                self._organizations.pop(peer, None)
+    def _look(self) -> None:
+        before, now = self._found, {each.peer: each for each in connections(self._port)}
+        self._found = {peer: now[peer] for peer in (*before, *now) if peer in now}
         excess = len(now) - MAX_CONNECTIONS
         if excess > 0:
-            organizations = {_port(peer): owner for peer, owner in self._organizations.copy().items()}
-            idle = [each for each in self._found if each in before and each not in organizations]
-            others = [each for each in self._found if each not in before or each in organizations]
+            organizations = self._callers.organizations()
+            idle = [peer for peer in self._found if peer in before and peer not in organizations]
+            others = [peer for peer in self._found if peer not in before or peer in organizations]
             leaving = [*idle, *_largest_groups_first(others, organizations)][:excess]
-            cut = sum(self._found[each].close() for each in leaving)
+            cut = sum(self._found[peer].abort() for peer in leaving)
             logger.warning("there are too many connections, and some make way for new ones: %d", cut)
 
 
-def _largest_groups_first(ports: Sequence[int], organizations: Mapping[int, str]) -> Sequence[int]:
-    """Returns the ports in the order that takes one after another from whichever organization has the most, its oldest
-    first; those of none, who have just come, are a group like one. `ports` are in the order in which they came."""
+def _largest_groups_first(peers: Sequence[str], organizations: Mapping[str, str]) -> Sequence[str]:
+    """Returns the peers in the order that takes one after another from whichever organization has the most, its oldest
+    first; those of none, who have just come, are a group like one. `peers` are in the order in which they came."""
     newer: Counter[str | None] = Counter()
     ranks = {}
-    for port in reversed(ports):
-        group = organizations.get(port)
+    for peer in reversed(peers):
+        group = organizations.get(peer)
         newer[group] += 1
-        ranks[port] = newer[group]
-    return sorted(ports, key=lambda port: -ranks[port])
-
-
-def _port(peer: str) -> int:
-    port = peer.rpartition(":")[2]
-    return int(port) if port.isdecimal() else 0
+        ranks[peer] = newer[group]
+    return sorted(peers, key=lambda peer: -ranks[peer])

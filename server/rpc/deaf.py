@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from server.rpc.calls import Calls, Context
+from server.rpc.callers import Callers
+from server.rpc.calls import Context
 from server.rpc.connections import connections
 
 logger = logging.getLogger(__name__)
@@ -14,14 +15,14 @@ logger = logging.getLogger(__name__)
 READ_TIMEOUT = 10.0
 
 
-async def cut_off_deaf_forever(port: int, calls: Calls) -> None:
+async def cut_off_deaf_forever(port: int, callers: Callers) -> None:
     """Cuts off callers to a port of this process that do not read an answer. The deadline of a call ends it, too, but
     not everybody has one."""
-    before: dict[Context, int] = {}
+    before: dict[Context, str] = {}
     while True:
         await asyncio.sleep(READ_TIMEOUT)
-        unread = calls.unread()
-        deaf = {port for call, port in unread.items() if call in before}
-        if cut := sum(each.close() for each in connections(port) if each.peer_port in deaf) if deaf else 0:
+        unread = callers.unread()
+        deaf = {peer for call, peer in unread.items() if call in before}
+        if cut := sum(each.abort() for each in connections(port) if each.peer in deaf) if deaf else 0:
             logger.warning("connections are cut off that do not read answers: %d", cut)
         before = unread

@@ -1,9 +1,12 @@
 """Callers that send what nobody asked for, and take memory or the processor from the others.
 
 What calls under way hold is counted, and bounded. Outside of calls grpcio sets no limits that help: until a client has
-acknowledged our limit, which is when it likes to, headers may have 16 MiB, and whatever comes is read without end by
-the one thread that reads for everybody. But messages beyond the first 64 KiB are not sent before a call is under way
-and reads them (RFC 9113, section 5.2). So whoever sends more, and has no call with a good key meanwhile, floods.
+acknowledged our limit, which is when it likes to, the headers of a call may have 16 MiB, for which a few kilobytes
+suffice where they are the same again and again; and whatever comes is read without end by the one thread that reads
+for everybody. So there is one rule for when that thread is busy, or memory is short: a connection may send what its
+calls with good keys take, and little more.
+
+Whoever sends a call that is too large is cut off once it is seen, as is who wastes calls: see callers.py.
 """
 
 from __future__ import annotations
@@ -13,35 +16,37 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Iterable
 
+from server.api.buffers import Buffers
 from server.operations.memory import can_tell, resident_bytes
-from server.rpc.calls import Calls
-from server.rpc.connections import Connection, connections
+from server.rpc.callers import Callers
+from server.rpc.connections import connections
+from server.rpc.receiving import READ_BYTES
 
 logger = logging.getLogger(__name__)
 
-# How often it is looked at memory, which can grow by a gigabyte a second, and how often at the processor; in seconds.
-LOOK_EVERY, LOOK_AT_PROCESSOR_EVERY = 0.1, 0.3
-# Below this share of a processor nobody takes it from the others.
-BUSY = 0.3
-# What may be sent from one look to the next without a call, in bytes.
-FREE_BYTES = 256 << 10
-# From this much memory on, in bytes, everybody has to go who has sent LEAST_BYTES and LEAST_RATIO times as much as it
-# was sent, and has no call: who is between two calls loses nothing. From the second on it is whoever has sent most.
-SHORT, CRITICAL = 208 << 20, 420 << 20
-LEAST_BYTES, LEAST_RATIO = 64 << 10, 16
-# Who has sent less is not the one.
-LARGE_BYTES = 1 << 20
+# How often it is looked whether there is a flood, which can take a gigabyte of memory a second; in seconds.
+LOOK_EVERY = 0.02
+# Over so long, in seconds, grpcio is busy if it takes so much of a processor, or of what the process has of them: calls
+# make it take a fifth of that. Below the least share it takes nothing from anybody.
+BUSY_FOR, BUSY, LEAST_BUSY = 0.1, 0.5, 0.2
+# What may be sent in a second while it is, beside calls with good keys and their messages that are being read: what
+# somebody sends who asks for our health without a pause. While memory is short, and in the second after somebody was
+# unwelcome, strangers have to make do with what a first call takes, and what TLS takes before it; in bytes.
+FREE_BYTES, STRANGER_BYTES = 1 << 20, 10 << 10
+SECOND = 1.0
+# From this much memory on, beside what calls hold, it is short. From the second on whoever has sent most has to go,
+# unless even that is not much; in bytes.
+SHORT, CRITICAL, MUCH = 208 << 20, 420 << 20, 1 << 20
 # How often garbage is collected while memory is short, in seconds.
 COLLECT_EVERY = 0.2
 
 
-async def cut_off_floods_forever(port: int, calls: Calls) -> None:
+async def cut_off_floods_forever(port: int, callers: Callers, buffers: Buffers) -> None:
     """Cuts off callers to a port of this process that flood it. On systems other than Linux it waits."""
     if not can_tell():
         await asyncio.Event().wait()
-    watch = _Watch(port, calls)
+    watch = _Watch(port, callers, buffers)
     stopped = threading.Event()
     try:
         # In a thread, for the event loop may be busy when it matters.
@@ -51,66 +56,93 @@ async def cut_off_floods_forever(port: int, calls: Calls) -> None:
 
 
 class _Watch:
-    """Compares, while the processor is busy or memory is short, what connections have sent with the calls they made."""
+    """Compares what connections have sent with what their calls took."""
 
-    def __init__(self, port: int, calls: Calls) -> None:
+    def __init__(self, port: int, callers: Callers, buffers: Buffers) -> None:
         self._port = port
-        self._calls = calls
-        self._looked = time.monotonic()
-        self._worked = time.process_time()
-        # By peer port, how much had been received at the last look; None where that did not look at it.
-        self._before: dict[int, int] | None = None
+        self._callers = callers
+        self._buffers = buffers
+        # By peer, how much it had sent beside its calls when the second began, and a second earlier: what has been sent
+        # in one to two seconds counts.
+        self._before: dict[str, int] = {}
+        self._earlier: dict[str, int] = {}
+        self._second_ends = 0.0
+        # While an attack goes on, for what is known of it.
+        self._besieged_until = 0.0
+        # The peers that flooded at the last look.
+        self._flooded: set[str] = set()
         self._collect_at = 0.0
 
     def look_until(self, stopped: threading.Event) -> None:
-        """Looks again and again."""
-        while not stopped.wait(LOOK_EVERY):
-            self._look()
+        """Looks again and again, and at once where somebody is unwelcome."""
+        self._grpcio = _Grpcio()
+        while not stopped.is_set():
+            self._look(self._callers.unwelcome(timeout=LOOK_EVERY))
 
-    def _look(self) -> None:
+    def _look(self, unwelcome: set[str]) -> None:
+        now = time.monotonic()
         resident = resident_bytes()
-        is_short = resident > SHORT
-        if not is_short and time.monotonic() < self._looked + LOOK_AT_PROCESSOR_EVERY:
+        is_short = resident - self._buffers.held > SHORT
+        is_pressed = self._grpcio.is_busy(now) or is_short
+        if not (is_pressed or unwelcome) and now < self._second_ends:
+            self._flooded = set()
             return
-        is_busy = self._is_busy()
-        known = self._calls.known_ports(watch=is_busy or is_short)
-        unwelcome = self._calls.unwelcome_ports()
-        if not (is_busy or is_short or unwelcome):
-            self._before = None
-            return
+        if unwelcome:
+            self._besieged_until = now + SECOND
+        is_besieged = is_short or now < self._besieged_until
         found = list(connections(self._port))
-        suspects = [each for each in found if self._sent_much(each, is_short=is_short)]
-        self._before = {each.peer_port: each.received for each in found}
-        cut = _close(each for each in found if each.peer_port in unwelcome)
-        if known is not None:
-            cut += _close(each for each in suspects if each.peer_port not in known)
-        if is_short:
-            self._collect()
-        if not cut and resident > CRITICAL:
-            large = [each for each in found if each.received > LARGE_BYTES]
-            cut = _close(sorted(large, key=lambda each: each.received)[-1:])
-        if cut:
+        taken, arriving = self._callers.taken(), self._callers.arriving()
+        beside = {each.peer: each.received - taken.get(each.peer, 0) for each in found}
+        excess = {peer: size - self._earlier.get(peer, 0) for peer, size in beside.items()}
+
+        def floods(peer: str) -> bool:
+            if is_besieged and peer not in taken:
+                return excess[peer] > STRANGER_BYTES
+            return excess[peer] > FREE_BYTES + READ_BYTES * arriving.get(peer, 0)
+
+        # Not at the first look: a stranger may be a key holder a moment later.
+        floods_now = {peer for peer in excess if is_pressed and floods(peer)}
+        unwelcome |= floods_now if is_short else floods_now & self._flooded
+        self._flooded = floods_now
+        if not unwelcome and resident > CRITICAL:
+            most = max(excess, key=lambda peer: excess[peer], default="")
+            unwelcome |= {most} if excess.get(most, 0) > MUCH else set()
+        self._callers.cut_off(unwelcome)
+        if cut := sum(each.abort() for each in found if each.peer in unwelcome):
             logger.warning("connections are cut off that send more than calls with good keys take: %d", cut)
-
-    def _sent_much(self, connection: Connection, *, is_short: bool) -> bool:
-        if is_short and connection.received > max(LEAST_BYTES, LEAST_RATIO * connection.sent):
-            return True
-        if self._before is None:
-            return False
-        return connection.received - self._before.get(connection.peer_port, 0) > FREE_BYTES
-
-    def _collect(self) -> None:
-        """Collects what is in cycles, as grpcio leaves the metadata of every call."""
-        if time.monotonic() > self._collect_at:
+        if is_short and now >= self._collect_at:
+            # grpcio leaves the metadata of every call in a cycle.
             gc.collect()
-            self._collect_at = time.monotonic() + COLLECT_EVERY
+            self._collect_at = now + COLLECT_EVERY
+        if now >= self._second_ends:
+            self._second_ends = now + SECOND
+            # What was too much stays counted, for it may not have been read yet.
+            unforgiven = {peer for peer, size in excess.items() if is_pressed and size > STRANGER_BYTES}
+            self._earlier = {**self._before, **{peer: self._earlier.get(peer, 0) for peer in unforgiven}}
+            self._before = {**beside, **{peer: self._earlier[peer] for peer in unforgiven}}
+            self._callers.forget(taken.keys() - beside.keys())
 
-    def _is_busy(self) -> bool:
-        looked, worked = time.monotonic(), time.process_time()
-        share = (worked - self._worked) / (looked - self._looked)
-        self._looked, self._worked = looked, worked
-        return share > BUSY
 
+class _Grpcio:
+    """How busy the threads of grpcio are: what takes the processor, and is neither the event loop nor this thread."""
 
-def _close(found: Iterable[Connection]) -> int:
-    return sum(each.close() for each in found)
+    def __init__(self) -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+        self._event_loop = time.pthread_getcpuclockid(main)
+        self._looked, self._before = time.monotonic(), self._work()
+        self._is_busy = False
+
+    def is_busy(self, now: float) -> bool:
+        """Tells whether they were lately."""
+        elapsed = now - self._looked
+        if elapsed >= BUSY_FOR:
+            work = self._work()
+            theirs, everybodys = (after - before for after, before in zip(work, self._before, strict=True))
+            self._is_busy = theirs > LEAST_BUSY * elapsed and theirs > BUSY * min(elapsed, everybodys)
+            self._looked, self._before = now, work
+        return self._is_busy
+
+    def _work(self) -> tuple[float, float]:
+        everybodys = time.process_time() - time.thread_time()
+        return everybodys - time.clock_gettime(self._event_loop), everybodys

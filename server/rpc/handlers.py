@@ -1,14 +1,16 @@
 """The handlers that grpcio calls: each leads the calls of one RPC through the interceptor.
 
-They are made once, where an interceptor would be run anew for every call. Every RPC is unary, and is registered as one
-whose request is a stream, which is the same on the wire: so the handler has the metadata before a message is read, and
-a caller without a key has none read at all.
+What answers an RPC is made once, where an interceptor would be run anew for every call. Every RPC is unary, and is
+registered as one whose request is a stream, which is the same on the wire: so the handler has the metadata before a
+message is read, and a caller without a key has none read at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -19,9 +21,9 @@ from server.api.buffers import Buffers, Room
 from server.api.call import Interceptor, request_id_from
 from server.api.servicer import ParticipantServicer
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
-from server.errors import Internal, RequestTooLarge, ServiceError
+from server.errors import Internal, ServiceError
+from server.rpc.callers import Callers
 from server.rpc.calls import Calls, Context
-from server.rpc.crowding import Crowd
 from server.rpc.receiving import Receiver, malformed
 
 # What a call under way is taken to hold, and one for a list: about the answer with the largest participant, or with as
@@ -42,57 +44,84 @@ def service_handlers(
     service: ServiceDescriptor,
     servicer: ParticipantServicer,
     interceptor: Interceptor,
+    *,
     buffers: Buffers,
     calls: Calls,
-    *,
-    crowd: Crowd,
+    callers: Callers,
 ) -> grpc.GenericRpcHandler:
-    """Returns the handlers of all RPCs of a service."""
+    """Returns the handlers of all RPCs of a service. They have to come before those of any other."""
     receiver = Receiver(buffers)
-    handlers = {
-        method.name: _handler(method, servicer, interceptor, receiver, calls, crowd=crowd) for method in service.methods
+    answers = {
+        f"/{service.full_name}/{method.name}": _answer(
+            method, servicer, interceptor, receiver=receiver, calls=calls, callers=callers
+        )
+        for method in service.methods
     }
-    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+    return _Handlers(answers, callers)
 
 
-def _handler(
+Fields = Sequence[tuple[str, str | bytes]]
+Answer = Callable[[Fields, object, Context], Awaitable[bytes]]
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Finds the handler of a call, and is the first that sees its metadata, of whatever method it is."""
+
+    def __init__(self, answers: Mapping[str, Answer], callers: Callers) -> None:
+        self._answers = answers
+        self._callers = callers
+        self._cut_off: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(self._refuse_all)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Returns what answers a call, or None where that is another's to say."""
+        fields = handler_call_details.invocation_metadata
+        if len(fields) > MANY_FIELDS and _size(fields) > MAX_METADATA_BYTES:
+            return self._cut_off
+        answer = self._answers.get(handler_call_details.method)
+        if answer is None:
+            return None
+        # Messages stay bytes: grpcio would answer one that does not parse in its own words. And asked by the call for
+        # its metadata, grpcio would copy it once more.
+        return grpc.stream_unary_rpc_method_handler(partial(answer, fields))
+
+    async def _refuse_all(self, _messages: object, context: Context) -> NoReturn:
+        """Refuses a call whose metadata is larger than grpcio lets it be once a client has acknowledged our limit."""
+        self._callers.refuse_all(context.peer())
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is too large")
+
+
+def _answer(
     method: MethodDescriptor,
     servicer: ParticipantServicer,
     interceptor: Interceptor,
+    *,
     receiver: Receiver,
     calls: Calls,
-    *,
-    crowd: Crowd,
-) -> Any:
+    callers: Callers,
+) -> Answer:
     name = method.name
     call_method = getattr(servicer, name)
     parse = GetMessageClass(method.input_type).FromString
     call_bytes = LIST_BYTES if name == "ListParticipants" else CALL_BYTES
 
-    async def answer(_messages: object, context: Context) -> bytes:
+    async def answer(fields: Fields, _messages: object, context: Context) -> bytes:
+        callers.admit(context)
         room = Room(receiver.buffers)
 
         def close(context: Context) -> None:
             # The caller has taken the answer, or has gone.
             room.release()
-            calls.close(context)
+            callers.close(context)
 
         context.add_done_callback(close)  # type: ignore[arg-type]  # grpc-stubs has a class where a function goes
 
         async def receive(organization_id: str, deadline: float) -> Message:
-            calls.open(context)
-            crowd.showed_key(context.peer(), organization_id)
+            callers.open(context, organization_id)
             request = await receiver.receive(context, room, organization_id, deadline)
+            callers.arrived(context, len(request))
             room.resize(call_bytes)
             return _decoded(parse, request)
 
-        fields = context.invocation_metadata() or ()
-        if len(fields) > MANY_FIELDS and sum(len(name) + len(value) for name, value in fields) > MAX_METADATA_BYTES:
-            calls.refuse_all(context.peer())
-            error = RequestTooLarge(
-                f"metadata may have at most {MAX_METADATA_BYTES} bytes", reason="METADATA_TOO_LARGE"
-            )
-            await _abort(context, error, request_id_from({}))
         metadata: dict[str, Any] = dict(fields)
         calls.begin()
         try:
@@ -105,7 +134,11 @@ def _handler(
                 room.resize(size)
             if calls.hold is not None:
                 await calls.hold.wait()
+        except asyncio.CancelledError:
+            callers.given_up(context)
+            raise
         except ServiceError as error:
+            callers.refused(context, error)
             if calls.hold is not None:
                 await calls.hold.wait()
             request_id = (isinstance(error, Internal) and error.request_id) or request_id_from(metadata)
@@ -116,8 +149,12 @@ def _handler(
         finally:
             calls.end()
 
-    # Messages stay bytes: grpcio would answer one that does not parse in its own words.
-    return grpc.stream_unary_rpc_method_handler(answer, request_deserializer=None, response_serializer=None)
+    return answer
+
+
+def _size(fields: Fields) -> int:
+    """Returns the size of metadata as RFC 7541, section 4.1, and grpcio have it."""
+    return sum(len(name) + len(value) + 32 for name, value in fields)
 
 
 def _decoded(parse: Callable[[bytes], Message], request: bytes) -> Message:

@@ -15,8 +15,9 @@ from server.api.servicer import SERVICE, ParticipantServicer
 from server.certificates import Certificates
 from server.config import Address, ConfigurationError
 from server.operations.health import Health
+from server.rpc.callers import Callers
 from server.rpc.calls import Calls
-from server.rpc.crowding import MAX_CONNECTIONS, Crowd
+from server.rpc.crowding import MAX_CONNECTIONS
 from server.rpc.handlers import MAX_METADATA_BYTES, service_handlers
 from server.rpc.health import health_handlers
 from server.rpc.keyless import Keyless
@@ -47,11 +48,14 @@ OPTIONS = [
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     # Connections and what they may hold.
     ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS // SERVERS),
-    ("grpc.experimental.tcp_max_read_buffer_size", 64 << 10),
+    # What is read at once, unless a frame is larger: a few kilobytes of headers may become megabytes of metadata.
+    ("grpc.experimental.tcp_max_read_buffer_size", 8 << 10),
     ("grpc.tcp_receive_buffer_size", 32 << 10),
     # Only who has acknowledged our limits is held to them.
     ("grpc.http2.settings_timeout", 10_000),
-    ("grpc.max_concurrent_streams", 256),
+    # Left on, a call whose headers are too large is kept for up to a second before it is refused, with its headers.
+    ("grpc.http.tarpit", 0),
+    ("grpc.max_concurrent_streams", 100),
     ("grpc.server_handshake_timeout_ms", 10_000),
     # Callers come back to all replicas, also to new ones, and a connection that is of no use is not kept: at this age
     # it is told to take no new calls, and those under way, which no deadline lets take longer, are let finish. A health
@@ -74,10 +78,10 @@ def grpc_servers(
     servicer: ParticipantServicer,
     interceptor: Interceptor,
     health: Health,
+    *,
     buffers: Buffers,
     calls: Calls,
-    *,
-    crowd: Crowd,
+    callers: Callers,
     reflect: bool,
 ) -> Sequence[grpc.aio.Server]:
     """Returns the servers that serve as one; they listen nowhere yet."""
@@ -85,7 +89,7 @@ def grpc_servers(
     # request for its next call, and looks at every one of them again for every call.
     keyless = Keyless()
     handlers = [
-        service_handlers(SERVICE, servicer, interceptor, buffers, calls, crowd=crowd),
+        service_handlers(SERVICE, servicer, interceptor, buffers=buffers, calls=calls, callers=callers),
         health_handlers(health, keyless),
     ]
     if reflect:

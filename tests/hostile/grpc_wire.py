@@ -112,16 +112,30 @@ def headers(
     stream: int, path: str, metadata: Sequence[tuple[str, str]] = (), *, ended: bool = False, whole: bool = True
 ) -> bytes:
     """Returns the frames with the headers of a call; they are said not to be all of them if they are not `whole`."""
-    fields = [
+    block = b"".join(b"\x00" + _string(name) + _string(value) for name, value in [*_fields(path), *metadata])
+    return _frames(stream, block, ended=ended, whole=whole)
+
+
+def bomb(stream: int, path: str, field: tuple[str, str], times: int, *, whole: bool = True) -> bytes:
+    """Returns the frames with the headers of a call that has one field so many times, which take a byte each."""
+    block = b"".join(b"\x00" + _string(name) + _string(value) for name, value in _fields(path))
+    # RFC 7541, section 6: a literal that is put into the peer's table, and then its place there, which is the first.
+    block += b"\x40" + _string(field[0]) + _string(field[1]) + b"\xbe" * (times - 1)
+    return _frames(stream, block, whole=whole)
+
+
+def _fields(path: str) -> list[tuple[str, str]]:
+    return [
         (":method", "POST"),
         (":scheme", "http"),
         (":path", f"/{path}"),
         (":authority", "localhost"),
         ("te", "trailers"),
         ("content-type", "application/grpc"),
-        *metadata,
     ]
-    block = b"".join(b"\x00" + _string(name) + _string(value) for name, value in fields)
+
+
+def _frames(stream: int, block: bytes, *, ended: bool = False, whole: bool = True) -> bytes:
     pieces = [block[at : at + _MAX_FRAME] for at in range(0, len(block), _MAX_FRAME)]
     frames = [
         frame(Type.CONTINUATION if number else Type.HEADERS, END_STREAM if ended and not number else 0, stream, piece)

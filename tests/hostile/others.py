@@ -6,16 +6,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from os import environ
 
 import httpx
+import pytest
 
 from tests.conftest import Deployment
 from tests.support.clients import GrpcClient
 from tests.support.process import eventually
 from tests.support.raw import MEBIBYTE, most_resident_bytes, resident_bytes
 
-# Alone on two cores it is 0.5 s; tests run beside others, and attack from the same machine.
-WORST_SECONDS = 2.0
+# Beside other tests everybody waits longer; the attack comes from the same machine in any case. What takes a whole
+# processor to attack and another to withstand says nothing there.
+IS_ALONE = "PYTEST_XDIST_WORKER" not in environ
+WORST_SECONDS = 0.5 if IS_ALONE else 2.0
+alone = pytest.mark.skipif(not IS_ALONE, reason="it wants the machine for itself: make hostile")
 MAX_BYTES, MAX_KEPT_BYTES = 512 * MEBIBYTE, 50 * MEBIBYTE
 PAUSE = 0.05
 
@@ -57,8 +62,9 @@ def others_unhurt(deployment: Deployment) -> Iterator[Others]:
             stop.set()
             for thread in threads:
                 thread.join()
-        assert others.problems == []
-        assert most_resident_bytes(deployment.service) < MAX_BYTES
+        assert others.problems == [], others.problems
+        most = most_resident_bytes(deployment.service)
+        assert most < MAX_BYTES, most
         eventually(lambda: resident_bytes(deployment.service) < before + MAX_KEPT_BYTES, timeout=30)
 
 

@@ -25,10 +25,12 @@ FLOODS = {
     "pings": frame(Type.PING, 0, 0, b"12345678"),
     "settings": frame(Type.SETTINGS, 0, 0, struct.pack(">HL", 4, 65_535)),
     "priorities": PRIORITY,
+    "windows": frame(Type.WINDOW_UPDATE, 0, 0, struct.pack(">L", 1)),
+    "resets": frame(Type.RST_STREAM, 0, 99_999, struct.pack(">L", 8)),
 }
 
 
-def flood(data: bytes) -> Callable[[Wire], None]:
+def flood(data: bytes, first: bytes = b"") -> Callable[[Wire], None]:
     """Sends the same again and again, and again on a new connection when it is cut off."""
     until = time.monotonic() + SECONDS
 
@@ -36,7 +38,7 @@ def flood(data: bytes) -> Callable[[Wire], None]:
         while time.monotonic() < until:
             with suppress(OSError), Wire(wire.address) as again:
                 again.socket.settimeout(1)
-                again.send(frame(Type.SETTINGS, ACK, 0))
+                again.send(frame(Type.SETTINGS, ACK, 0) + first)
                 while time.monotonic() < until:
                     again.send(data)
                     again.discard()
@@ -47,6 +49,14 @@ def flood(data: bytes) -> Callable[[Wire], None]:
 @pytest.mark.parametrize("kind", FLOODS)
 def test_frames_without_end(deployment: Deployment, kind: str) -> None:
     attack = flood(FLOODS[kind] * 2_000)
+    with others_unhurt(deployment), crowd(FLOODERS, lambda: Wire(deployment.service.grpc_address), attack):
+        pass
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_frames_without_end_beside_a_call_with_a_good_key(deployment: Deployment, kind: str) -> None:
+    call = headers(1, CREATE, [("x-api-key", deployment.tenant.key)])
+    attack = flood(FLOODS[kind] * 2_000, first=call)
     with others_unhurt(deployment), crowd(FLOODERS, lambda: Wire(deployment.service.grpc_address), attack):
         pass
 

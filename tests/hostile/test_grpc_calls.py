@@ -1,0 +1,76 @@
+"""Calls over gRPC that come to nothing, by the thousand: without a good key, or given up as soon as they are made."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from participants.v1 import participant_service_pb2 as messages
+
+from server.auth.keys import new_key
+from tests.bench.http2 import ACK, Type, frame
+from tests.conftest import Deployment
+from tests.hostile.crowd import crowd
+from tests.hostile.grpc_wire import SERVICE, Wire, headers
+from tests.hostile.others import alone, others_unhurt
+
+CREATE = f"{SERVICE}/CreateParticipant"
+VALID = messages.CreateParticipantRequest(external_id="hostile").SerializeToString()
+AT_ONCE = 50
+SECONDS = 2.0
+RESET = struct.pack(">L", 8)
+
+
+def flood(metadata: list[tuple[str, str]], *, reset: bool) -> Callable[[Wire], None]:
+    """Calls again and again, and on a new connection when it is cut off."""
+    until = time.monotonic() + SECONDS
+
+    def attack(wire: Wire) -> None:
+        while time.monotonic() < until:
+            with suppress(OSError), Wire(wire.address) as again:
+                again.socket.settimeout(1)
+                again.send(frame(Type.SETTINGS, ACK, 0))
+                stream = 1
+                while time.monotonic() < until:
+                    streams = range(stream, stream + 2 * AT_ONCE, 2)
+                    again.send(b"".join(_call(number, metadata, reset=reset) for number in streams))
+                    again.discard()
+                    stream = streams.stop
+
+    return attack
+
+
+def _call(stream: int, metadata: list[tuple[str, str]], *, reset: bool) -> bytes:
+    call = headers(stream, CREATE, metadata, ended=not reset)
+    return call + frame(Type.RST_STREAM, 0, stream, RESET) if reset else call
+
+
+@pytest.mark.parametrize("size", [4, pytest.param(32, marks=alone)])
+@pytest.mark.parametrize(
+    ("key", "reset"),
+    [("none", False), ("malformed", False), ("unknown", False), ("none", True), ("unknown", True), ("good", True)],
+)
+def test_calls_that_come_to_nothing(deployment: Deployment, key: str, reset: bool, size: int) -> None:
+    keys = {
+        "malformed": "sk_malformed",
+        "unknown": new_key(deployment.tenant.organization_id)[1],
+        "good": deployment.tenant.key,
+    }
+    attack = flood([("x-api-key", keys[key])] if key in keys else [], reset=reset)
+    with others_unhurt(deployment), crowd(size, lambda: Wire(deployment.service.grpc_address), attack):
+        pass
+
+
+def test_a_connection_that_carries_a_good_key_may_carry_any_number_of_bad_ones(deployment: Deployment) -> None:
+    with Wire(deployment.service.grpc_address) as wire:
+        wire.send(frame(Type.SETTINGS, ACK, 0))
+        for _ in range(2):
+            good = wire.call(CREATE, [("x-api-key", deployment.tenant.key)])
+            wire.message(good, VALID)
+            assert any(kind == Type.DATA for kind, _ in wire.until_ended(good))
+            for _ in range(30):
+                for bad in [wire.call(CREATE, ended=True) for _ in range(20)]:
+                    wire.until_ended(bad)
