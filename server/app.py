@@ -177,7 +177,9 @@ async def service(
         watches = {
             "the return of free memory": give_back_forever(),
             "the watch over crowds": make_room_forever(grpc_address.port, callers),
-            "the watch over floods": cut_off_floods_forever(grpc_address.port, callers, buffers),
+            "the watch over floods": cut_off_floods_forever(
+                grpc_address.port, callers, buffers, tls=certificates is not None
+            ),
             "the watch over unread answers": cut_off_deaf_forever(grpc_address.port, callers),
         }
         for name, watch in watches.items():

@@ -16,6 +16,8 @@ from server.rpc.calls import Context
 
 # What a call may take beside its message: all the metadata that it may have, and frames; in bytes.
 FRAMES_BYTES = 17 << 10
+# What a call takes that needs no key, with its message.
+KEYLESS_BYTES = 1 << 10
 # How many calls may be wasted in a second: by strangers together, and by each key holder.
 MAX_WASTED = 100
 # For how long it is known who was cut off, at the least, in seconds.
@@ -32,8 +34,9 @@ class Callers:
         self._open: dict[Context, str] = {}
         # Of these, those whose message is not there yet.
         self._arriving: dict[Context, str] = {}
-        # By key holder, how many bytes it may have sent for calls, and of which organization it is.
+        # By peer, how many bytes it may have sent for calls.
         self._taken: dict[str, int] = {}
+        # By key holder, the organization whose key it showed first.
         self._organizations: dict[str, str] = {}
         # By key holder, and by none for all strangers, the calls wasted since the second began.
         self._wasted: dict[str | None, int] = {}
@@ -45,14 +48,19 @@ class Callers:
     def open(self, call: Context, organization_id: str) -> None:
         """Remembers a call whose key is good."""
         peer = self._open[call] = self._arriving[call] = call.peer()
-        if peer not in self._taken:
-            self._taken[peer] = 0
+        if peer not in self._organizations:
             self._organizations[peer] = organization_id
 
     def arrived(self, call: Context, size: int) -> None:
         """Counts what a call took, now that its message is there."""
-        peer = self._arriving.pop(call)
-        self._taken[peer] = self._taken.get(peer, 0) + FRAMES_BYTES + size
+        self._take(self._arriving.pop(call), FRAMES_BYTES + size)
+
+    def asked(self, peer: str) -> None:
+        """Counts a call that needs no key, or another message of one."""
+        self._take(peer, KEYLESS_BYTES)
+
+    def _take(self, peer: str, size: int) -> None:
+        self._taken[peer] = self._taken.get(peer, 0) + size
 
     def close(self, call: Context) -> None:
         """Forgets a call whose caller has its answer, or has gone."""
@@ -65,7 +73,7 @@ class Callers:
 
     def refused(self, call: Context, error: ServiceError) -> None:
         """Counts a call without a good key. One connection may carry many callers', so a key holder's do not count."""
-        if isinstance(error, Unauthenticated) and (peer := call.peer()) not in self._taken:
+        if isinstance(error, Unauthenticated) and (peer := call.peer()) not in self._organizations:
             self._waste(None, peer)
 
     def given_up(self, call: Context) -> None:
@@ -74,7 +82,7 @@ class Callers:
         is_begun = call in self._open and call not in self._arriving
         if not is_begun and (time_left is None or time_left > ABOUT_NOW):
             peer = call.peer()
-            self._waste(peer if peer in self._taken else None, peer)
+            self._waste(peer if peer in self._organizations else None, peer)
 
     def _waste(self, who: str | None, peer: str) -> None:
         now = time.monotonic()
@@ -110,11 +118,11 @@ class Callers:
         return peers
 
     def taken(self) -> dict[str, int]:
-        """Returns the key holders, with how many bytes they may have sent for calls."""
+        """Returns how many bytes peers may have sent for calls."""
         return self._taken.copy()
 
     def organizations(self) -> dict[str, str]:
-        """Returns the key holders, with the organizations whose keys they showed first."""
+        """Returns the key holders, and of which organizations they are."""
         return self._organizations.copy()
 
     def arriving(self) -> dict[str, int]:
@@ -125,7 +133,7 @@ class Callers:
         return messages
 
     def forget(self, gone: Iterable[str]) -> None:
-        """Forgets key holders whose connections have ended, and who was cut off a while ago."""
+        """Forgets peers whose connections have ended, and who was cut off a while ago."""
         for peer in gone:
             self._taken.pop(peer, None)
             self._organizations.pop(peer, None)

@@ -28,25 +28,26 @@ logger = logging.getLogger(__name__)
 # How often it is looked whether there is a flood, which can take a gigabyte of memory a second; in seconds.
 LOOK_EVERY = 0.02
 # Over so long, in seconds, grpcio is busy if it takes so much of a processor, or of what the process has of them: calls
-# make it take a fifth of that. Below the least share it takes nothing from anybody.
-BUSY_FOR, BUSY, LEAST_BUSY = 0.1, 0.5, 0.2
-# What may be sent in a second while it is, beside calls with good keys and their messages that are being read: what
-# somebody sends who asks for our health without a pause. While memory is short, and in the second after somebody was
-# unwelcome, strangers have to make do with what a first call takes, and what TLS takes before it; in bytes.
-FREE_BYTES, STRANGER_BYTES = 1 << 20, 10 << 10
+# make it take a fifth of that. Below the least share it takes nothing from anybody; from the second on it is besieged.
+BUSY_FOR, BUSY, SATURATED, LEAST_BUSY = 0.1, 0.5, 0.8, 0.2
+# What may be sent in a second while it is busy, beside calls; in bytes.
+FREE_BYTES = 1 << 20
+# While it is besieged, in the second after somebody was unwelcome, and while memory is short, strangers have to make do
+# with what a first call takes, while memory is critical with what a plain one takes, and with what TLS takes before it.
+STRANGER_BYTES, LEAST_STRANGER_BYTES, TLS_BYTES = 3 << 10, 1 << 10, 6 << 10
 SECOND = 1.0
-# From this much memory on, beside what calls hold, it is short. From the second on whoever has sent most has to go,
-# unless even that is not much; in bytes.
+# From this much memory on, beside what calls hold, it is short, and from the second on, in all, critical: then, if all
+# strangers make do, whoever has sent most has to go, unless even that is not much; in bytes.
 SHORT, CRITICAL, MUCH = 208 << 20, 420 << 20, 1 << 20
 # How often garbage is collected while memory is short, in seconds.
 COLLECT_EVERY = 0.2
 
 
-async def cut_off_floods_forever(port: int, callers: Callers, buffers: Buffers) -> None:
+async def cut_off_floods_forever(port: int, callers: Callers, buffers: Buffers, *, tls: bool) -> None:
     """Cuts off callers to a port of this process that flood it. On systems other than Linux it waits."""
     if not can_tell():
         await asyncio.Event().wait()
-    watch = _Watch(port, callers, buffers)
+    watch = _Watch(port, callers, buffers, TLS_BYTES * tls)
     stopped = threading.Event()
     try:
         # In a thread, for the event loop may be busy when it matters.
@@ -58,8 +59,9 @@ async def cut_off_floods_forever(port: int, callers: Callers, buffers: Buffers) 
 class _Watch:
     """Compares what connections have sent with what their calls took."""
 
-    def __init__(self, port: int, callers: Callers, buffers: Buffers) -> None:
+    def __init__(self, port: int, callers: Callers, buffers: Buffers, tls_bytes: int) -> None:
         self._port = port
+        self._tls_bytes = tls_bytes
         self._callers = callers
         self._buffers = buffers
         # By peer, how much it had sent beside its calls when the second began, and a second earlier: what has been sent
@@ -89,15 +91,17 @@ class _Watch:
             return
         if unwelcome:
             self._besieged_until = now + SECOND
-        is_besieged = is_short or now < self._besieged_until
+        is_besieged = is_short or self._grpcio.is_saturated or now < self._besieged_until
         found = list(connections(self._port))
-        taken, arriving = self._callers.taken(), self._callers.arriving()
+        holders, taken, arriving = self._callers.organizations(), self._callers.taken(), self._callers.arriving()
         beside = {each.peer: each.received - taken.get(each.peer, 0) for each in found}
         excess = {peer: size - self._earlier.get(peer, 0) for peer, size in beside.items()}
 
+        stranger_bytes = self._tls_bytes + (LEAST_STRANGER_BYTES if resident > CRITICAL else STRANGER_BYTES)
+
         def floods(peer: str) -> bool:
-            if is_besieged and peer not in taken:
-                return excess[peer] > STRANGER_BYTES
+            if is_besieged and peer not in holders:
+                return excess[peer] > stranger_bytes
             return excess[peer] > FREE_BYTES + READ_BYTES * arriving.get(peer, 0)
 
         # Not at the first look: a stranger may be a key holder a moment later.
@@ -117,10 +121,10 @@ class _Watch:
         if now >= self._second_ends:
             self._second_ends = now + SECOND
             # What was too much stays counted, for it may not have been read yet.
-            unforgiven = {peer for peer, size in excess.items() if is_pressed and size > STRANGER_BYTES}
+            unforgiven = {peer for peer, size in excess.items() if is_pressed and size > stranger_bytes}
             self._earlier = {**self._before, **{peer: self._earlier.get(peer, 0) for peer in unforgiven}}
             self._before = {**beside, **{peer: self._earlier[peer] for peer in unforgiven}}
-            self._callers.forget(taken.keys() - beside.keys())
+            self._callers.forget((taken.keys() | holders.keys()) - beside.keys())
 
 
 class _Grpcio:
@@ -131,7 +135,7 @@ class _Grpcio:
         assert main is not None
         self._event_loop = time.pthread_getcpuclockid(main)
         self._looked, self._before = time.monotonic(), self._work()
-        self._is_busy = False
+        self._is_busy = self.is_saturated = False
 
     def is_busy(self, now: float) -> bool:
         """Tells whether they were lately."""
@@ -139,7 +143,8 @@ class _Grpcio:
         if elapsed >= BUSY_FOR:
             work = self._work()
             theirs, everybodys = (after - before for after, before in zip(work, self._before, strict=True))
-            self._is_busy = theirs > LEAST_BUSY * elapsed and theirs > BUSY * min(elapsed, everybodys)
+            share = theirs / min(elapsed, everybodys) if theirs > LEAST_BUSY * elapsed else 0.0
+            self._is_busy, self.is_saturated = share > BUSY, share > SATURATED
             self._looked, self._before = now, work
         return self._is_busy
 

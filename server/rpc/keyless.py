@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
+from server.rpc.callers import Callers
 from server.rpc.calls import Context
 from server.rpc.receiving import RECEIVE_TIMEOUT
 
@@ -23,7 +24,8 @@ class Keyless:
     All are registered as calls whose request is a stream, so that a call is seen before its message has come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
         self._open: Counter[str] = Counter()
 
     def answering(self, method: Callable[[Any, Context], Awaitable[Message]], request: type[Message]) -> Any:
@@ -52,6 +54,7 @@ class Keyless:
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"a connection may have {MAX_OPEN} calls without a key at once"
             )
         self._open[peer] += 1
+        self._callers.asked(peer)
 
         def close(_context: Context) -> None:
             self._open[peer] -= 1

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha.reflection import aio
 from server.api.servicer import SERVICE
 from server.api.sources import described_files
 from server.operations.allowance import Allowance
+from server.rpc.callers import Callers
 from server.rpc.calls import Context
 from server.rpc.keyless import Keyless
 
@@ -34,9 +35,10 @@ class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package 
     where too many ask at once, who has asked for longest makes way.
     """
 
-    def __init__(self, names: tuple[str, ...], keyless: Keyless) -> None:
+    def __init__(self, names: tuple[str, ...], keyless: Keyless, callers: Callers) -> None:
         super().__init__(names, _Pool())
         self._keyless = keyless
+        self._callers = callers
         self._allowance = Allowance(BYTES_A_SECOND, BYTES_SAVED)
         # The tasks of those who ask, the oldest first.
         self._asking: dict[asyncio.Task[None], None] = {}
@@ -66,6 +68,7 @@ class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package 
         while wait := self._allowance.wait():  # noqa: ASYNC110  # time passes by itself
             await asyncio.sleep(wait)
         self._allowance.take(answer.ByteSize())
+        self._callers.asked(context.peer())
         await context.write(answer)
 
 
@@ -97,11 +100,11 @@ def _describe_v1() -> None:
     descriptor_pool.Default().Add(text_format.Parse(text, descriptor_pb2.FileDescriptorProto()))
 
 
-def reflection_handlers(keyless: Keyless) -> list[grpc.GenericRpcHandler]:
+def reflection_handlers(keyless: Keyless, callers: Callers) -> list[grpc.GenericRpcHandler]:
     """Returns the handlers of both versions. They need no key."""
     _describe_v1()
     health = health_pb2.DESCRIPTOR.services_by_name["Health"]
-    servicer = _Reflection((SERVICE.full_name, health.full_name, *_NAMES), keyless)
+    servicer = _Reflection((SERVICE.full_name, health.full_name, *_NAMES), keyless, callers)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,

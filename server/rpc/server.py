@@ -87,13 +87,13 @@ def grpc_servers(
     """Returns the servers that serve as one; they listen nowhere yet."""
     # Generic handlers all, and none as generated code adds them: for each method that is registered grpcio keeps a
     # request for its next call, and looks at every one of them again for every call.
-    keyless = Keyless()
+    keyless = Keyless(callers)
     handlers = [
         service_handlers(SERVICE, servicer, interceptor, buffers=buffers, calls=calls, callers=callers),
         health_handlers(health, keyless),
     ]
     if reflect:
-        handlers += reflection_handlers(keyless)
+        handlers += reflection_handlers(keyless, callers)
     return [_server(handlers) for _ in range(SERVERS)]
 
 
