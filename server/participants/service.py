@@ -24,7 +24,11 @@ class Participants:
         and Internal for a fault of the service.
         """
         upsert.tags = normalized_tags(upsert.tags)
-        (outcome,) = await self._write([upsert], deadline, on_wait=on_wait)
+        try:
+            (outcome,) = await self._writer.submit([upsert], deadline, on_wait=on_wait)
+        except asyncio.CancelledError:
+            self._writer.withdraw()
+            raise
         if isinstance(outcome, Rejected):
             raise outcome.error
         return outcome
@@ -36,19 +40,12 @@ class Participants:
         """
         submitted = [_with_normalized_tags(upsert) for upsert in upserts]
         wanted = [upsert for upsert in submitted if not isinstance(upsert, Rejected)]
-        outcomes = iter(await self._write(wanted, deadline, bulk=True) if wanted else ())
+        outcomes = iter(await self._write_all(wanted, deadline) if wanted else ())
         return [upsert if isinstance(upsert, Rejected) else next(outcomes) for upsert in submitted]
 
-    async def _write(
-        self,
-        upserts: Sequence[Upsert],
-        deadline: float,
-        *,
-        bulk: bool = False,
-        on_wait: Callable[[], None] | None = None,
-    ) -> Sequence[Outcome]:
+    async def _write_all(self, upserts: Sequence[Upsert], deadline: float) -> Sequence[Outcome]:
         try:
-            return await self._writer.submit(upserts, deadline, bulk=bulk, on_wait=on_wait)
+            return await self._writer.submit(upserts, deadline, bulk=True)
         except asyncio.CancelledError:
             self._writer.withdraw()
             raise

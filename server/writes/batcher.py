@@ -81,7 +81,7 @@ class Batcher:
         # To count whose turn comes first takes longer than to see that it does not matter.
         if len(queue) * policy.seconds_per_upsert <= time_left:
             return False
-        return queue.ahead(pending.submission.organization_id) * policy.seconds_per_upsert > time_left
+        return queue.ahead(pending.key[0]) * policy.seconds_per_upsert > time_left
 
     def _schedule_start(self) -> None:
         # Not at once: what else arrives in this turn of the event loop comes along.
@@ -129,9 +129,8 @@ class Batcher:
             # It was cancelled, so nobody waits any more.
             self._settle_all(group, outcomes or [Rejected(Unavailable())] * len(group))
         if group:
-            traces = dict.fromkeys(pending.submission.trace for pending in group)
-            traces.pop(None, None)
-            self._observer.statement(len(group), now - statement.started, list(traces))
+            traces = [pending.submission.trace for pending in group if pending.submission.trace is not None]
+            self._observer.statement(len(group), now - statement.started, list(dict.fromkeys(traces)))
 
     def _settle_all(self, group: Sequence[PendingUpsert], outcomes: Outcomes) -> None:
         """Settles a group; whatever is raised on the way, nothing of it stays held."""

@@ -31,7 +31,7 @@ class FairQueue:
         if pending.alone:
             self._alone.append(pending)
             return
-        organization_id = pending.submission.organization_id
+        organization_id = pending.key[0]
         queue = self._queues.get(organization_id)
         if queue is None:
             self._queues[organization_id] = deque((pending,))

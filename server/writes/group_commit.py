@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import cast
 
-from server.errors import Conflict, DeadlineExceeded, Internal, Overloaded, Unavailable
+from server.errors import Conflict, DeadlineExceeded, Overloaded, Unavailable
 from server.participants.model import Outcome, Rejected, Retry, Upsert
 from server.participants.repository import ParticipantRepository
 from server.writes.admission import Admission
@@ -80,9 +81,13 @@ class GroupCommit:
         They are Rejected with Overloaded, at once, all of them when their organization has its share of the room, and
         one whose turn would come after the deadline; with DeadlineExceeded, Conflict or Unavailable later.
         """
-        submission = Submission(upserts, deadline, bulk, self._loop.create_future(), on_wait, current_trace.get())
-        submission.size = sum([upsert.size for upsert in upserts])
-        if not self._admission.admit(submission.organization_id, len(upserts), submission.size):
+        organization_id, count = upserts[0].organization_id, len(upserts)
+        size = upserts[0].size if count == 1 else sum([upsert.size for upsert in upserts])
+        submission = Submission(
+            organization_id, [None] * count, size, deadline, bulk, self._loop.create_future(), on_wait,
+            current_trace.get(), count,
+        )  # fmt: skip
+        if not self._admission.admit(organization_id, count, size):
             full = Overloaded("too many upserts of this organization are waiting to be written; retry")
             submission.finish(Rejected(full))
             self._observe_refusal(full, submission)
@@ -92,7 +97,9 @@ class GroupCommit:
         self._held.add(submission)
         self._deadlines.add(submission)
         self._expiry_timer.run_by(deadline + TIMER_RESOLUTION)
-        self._enter(submission)
+        for position, upsert in enumerate(upserts):
+            key = (organization_id, upsert.external_id)
+            self._enter(PendingUpsert(upsert, key, self._repository.route(upsert), submission, position))
         return submission.future
 
     def withdraw(self) -> None:
@@ -121,24 +128,19 @@ class GroupCommit:
             return False
         return True
 
-    def _enter(self, submission: Submission) -> None:
-        """Has each upsert of a submission queued, or follow those of its key, unless its turn would come too late."""
-        organization_id = submission.organization_id
-        submission.left = len(submission.upserts)
-        for position, upsert in enumerate(submission.upserts):
-            key = (organization_id, upsert.external_id)
-            pending = PendingUpsert(upsert, key, self._repository.route(upsert), submission, position)
-            batcher = self._batcher(pending)
-            if batcher.would_be_late(pending, self._order.following(key)):
-                message = "the deadline would pass before the upsert has its turn; retry"
-                refusal = Overloaded(message, reason="DEADLINE_BEFORE_TURN")
-                submission.outcomes[position] = Rejected(refusal)
-                self._observe_refusal(refusal, submission)
-                self._leave(submission)
-            elif self._order.enter(pending):
-                batcher.add(pending)
-            else:
-                pending.waits()
+    def _enter(self, pending: PendingUpsert) -> None:
+        """Has an upsert queued, or follow those of its key, unless its turn would come too late."""
+        batcher = self._batcher(pending)
+        if batcher.would_be_late(pending, self._order.following(pending.key)):
+            message = "the deadline would pass before the upsert has its turn; retry"
+            refusal = Overloaded(message, reason="DEADLINE_BEFORE_TURN")
+            self._observe_refusal(refusal, pending.submission)
+            pending.submission.outcomes[pending.position] = Rejected(refusal)
+            self._leave(pending.submission)
+        elif self._order.enter(pending):
+            batcher.add(pending)
+        else:
+            pending.waits()
 
     def _batcher(self, pending: PendingUpsert) -> Batcher:
         queue = pending.route, pending.submission.bulk
@@ -198,9 +200,11 @@ class GroupCommit:
         submission.left -= 1
         if submission.left:
             return
-        submission.finish(Rejected(Internal()))
+        if not submission.future.done():
+            # Each has an outcome: an upsert is released once it is settled, or once nobody waits for it.
+            submission.future.set_result(cast("list[Outcome]", submission.outcomes))
         self._held.remove(submission)
         self._deadlines.discard(submission)
-        self._admission.release(submission.organization_id, len(submission.upserts), submission.size)
+        self._admission.release(submission.organization_id, len(submission.outcomes), submission.size)
         if not self._held:
             self._is_empty.set()

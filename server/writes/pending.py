@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from server.participants.model import Outcome, Rejected, Upsert
@@ -17,30 +17,22 @@ Key = tuple[str, str]
 class Submission:
     """Upserts of one organization that came together, and the caller who waits for what becomes of all of them.
 
-    It is held from submit until the last of its upserts is released; `left` counts those that are not. `size` is about
-    the bytes of them all. `deadline` is on the event loop's clock, and `bulk` says which queue they go to. `trace` is
-    the call's, for whoever observes; `on_wait` is told when one of them waits for its participant; `bucket` is where
-    `Deadlines` keeps it.
+    It is held from submit until the last of its upserts is released; `left` counts those that are not. `outcomes` are
+    in the order of the upserts, None for one of which nothing is known yet. `size` is about the bytes of them all.
+    `deadline` is on the event loop's clock, and `bulk` says which queue they go to. `trace` is the call's, for whoever
+    observes; `on_wait` is told when one of them waits for its participant; `bucket` is where `Deadlines` keeps it.
     """
 
-    upserts: Sequence[Upsert]
+    organization_id: str
+    outcomes: list[Outcome | None]
+    size: int
     deadline: float
     bulk: bool
     future: asyncio.Future[Sequence[Outcome]]
     on_wait: Callable[[], None] | None
     trace: Any
-    left: int = 0
-    size: int = 0
+    left: int
     bucket: int = 0
-    # In the order of the upserts; None for one of which nothing is known yet.
-    outcomes: list[Outcome | None] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.outcomes = [None] * len(self.upserts)
-
-    @property
-    def organization_id(self) -> str:
-        return self.upserts[0].organization_id
 
     @property
     def is_awaited(self) -> bool:

@@ -230,7 +230,7 @@ class Story(RuleBasedStateMachine):
         assert len(places) == len(set(places))
         assert Counter(pending.submission for pending in places) == {each: each.left for each in held}
         room, free = self.writer._admission._held.values(), self.writer._admission._free
-        upserts, size = sum(len(each.upserts) for each in held), sum(each.size for each in held)
+        upserts, size = sum(len(each.outcomes) for each in held), sum(each.size for each in held)
         assert self.writer.load() == (upserts, size)
         assert sum(room_of_one.upserts for room_of_one in room) == upserts == MAX_UPSERTS - free.upserts
         assert sum(room_of_one.size for room_of_one in room) == size == MAX_BYTES - free.size
