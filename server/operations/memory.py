@@ -25,6 +25,21 @@ def can_tell() -> bool:
     return _STATM.exists()
 
 
+class ResidentMemory:
+    """How much memory this process has. The file stays open: to open one lets all other threads run four times."""
+
+    def __init__(self) -> None:
+        self._file = os.open(_STATM, os.O_RDONLY)
+
+    def bytes(self) -> int:
+        """Returns how much it is now."""
+        return int(os.pread(self._file, 256, 0).split()[1]) * _PAGE
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._file)
+
+
 def resident_bytes() -> int:
     """Returns how much memory the process has."""
     return int(_STATM.read_bytes().split()[1]) * _PAGE

@@ -16,17 +16,19 @@ import gc
 import logging
 import threading
 import time
+from contextlib import closing
 
 from server.api.buffers import Buffers
-from server.operations.memory import can_tell, resident_bytes
+from server.operations.memory import ResidentMemory, can_tell
 from server.rpc.callers import Callers
 from server.rpc.connections import connections
 from server.rpc.receiving import READ_BYTES
 
 logger = logging.getLogger(__name__)
 
-# How often it is looked whether there is a flood, which can take a gigabyte of memory a second; in seconds.
-LOOK_EVERY = 0.02
+# How often it is looked whether there is a flood, which can take a gigabyte of memory a second, and how often while
+# there may be one; in seconds. Each look takes the event loop from its calls.
+LOOK_EVERY, LOOK_AGAIN = 0.05, 0.02
 # Over so long, in seconds, grpcio is busy if it takes so much of a processor, or of what the process has of them: calls
 # make it take a fifth of that. Below the least share it takes nothing from anybody; from the second on it is besieged.
 BUSY_FOR, BUSY, SATURATED, LEAST_BUSY = 0.1, 0.5, 0.8, 0.2
@@ -78,17 +80,20 @@ class _Watch:
     def look_until(self, stopped: threading.Event) -> None:
         """Looks again and again, and at once where somebody is unwelcome."""
         self._grpcio = _Grpcio()
-        while not stopped.is_set():
-            self._look(self._callers.unwelcome(timeout=LOOK_EVERY))
+        with closing(ResidentMemory()) as memory:
+            wait = LOOK_EVERY
+            while not stopped.is_set():
+                may_go_on = self._look(self._callers.unwelcome(wait), memory.bytes())
+                wait = LOOK_AGAIN if may_go_on else LOOK_EVERY
 
-    def _look(self, unwelcome: set[str]) -> None:
+    def _look(self, unwelcome: set[str], resident: int) -> bool:
+        """Cuts off who is unwelcome, or floods, and tells whether there may be more of them."""
         now = time.monotonic()
-        resident = resident_bytes()
         is_short = resident - self._buffers.held > SHORT
         is_pressed = self._grpcio.is_busy(now) or is_short
         if not (is_pressed or unwelcome) and now < self._second_ends:
             self._flooded = set()
-            return
+            return False
         if unwelcome:
             self._besieged_until = now + SECOND
         is_besieged = is_short or self._grpcio.is_saturated or now < self._besieged_until
@@ -125,6 +130,7 @@ class _Watch:
             self._earlier = {**self._before, **{peer: self._earlier.get(peer, 0) for peer in unforgiven}}
             self._before = {**beside, **{peer: self._earlier[peer] for peer in unforgiven}}
             self._callers.forget((taken.keys() | holders.keys()) - beside.keys())
+        return is_pressed or is_besieged
 
 
 class _Grpcio:
