@@ -44,6 +44,8 @@ class Callers:
         self._unwelcome: SimpleQueue[str] = SimpleQueue()
         # Who was cut off lately, by when: grpcio goes on to hand their calls over, which is all that it has of them.
         self._cut_off: dict[str, float] = {}
+        # Of these, whose calls were dropped.
+        self._dropped: set[str] = set()
 
     def open(self, call: Context, organization_id: str) -> None:
         """Remembers a call whose key is good."""
@@ -105,8 +107,19 @@ class Callers:
 
     def admit(self, call: Context) -> None:
         """Raises CancelledError where nobody waits for the answer, because the call's peer has been cut off."""
-        if self._cut_off and call.peer() in self._cut_off:
+        if self._cut_off and (peer := call.peer()) in self._cut_off:
+            self._dropped.add(peer)
             raise asyncio.CancelledError
+
+    def came_back(self, peers: set[str]) -> set[str]:
+        """Is told who is connected, and returns who was taken for one that was cut off: to be cut off, too, and heard
+        the next time. A port that was somebody's is soon another's, whose calls are dropped until that is known."""
+        again = peers & self._cut_off.keys()
+        for peer in again:
+            self._cut_off.pop(peer, None)
+        mistaken = again & self._dropped
+        self._dropped -= again
+        return mistaken
 
     def unwelcome(self, timeout: float) -> set[str]:
         """Returns the peers to be cut off, as soon as there is one; after so long, in seconds, there may be none."""
@@ -141,3 +154,4 @@ class Callers:
         for peer, since in self._cut_off.copy().items():
             if since < a_while_ago:
                 self._cut_off.pop(peer, None)
+                self._dropped.discard(peer)

@@ -116,7 +116,9 @@ class _Watch:
         if not unwelcome and resident > CRITICAL:
             most = max(excess, key=lambda peer: excess[peer], default="")
             unwelcome |= {most} if excess.get(most, 0) > MUCH else set()
+        mistaken = self._callers.came_back(beside.keys() - unwelcome)
         self._callers.cut_off(unwelcome)
+        unwelcome |= mistaken
         if cut := sum(each.abort() for each in found if each.peer in unwelcome):
             logger.warning("connections are cut off that send more than calls with good keys take: %d", cut)
         if is_short and now >= self._collect_at:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,5 +146,9 @@ def cluster(directory: Path, seed: int) -> Iterator[Cluster]:
 
 
 def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Returns a port below those that the system gives to callers, who must not have it while a replica restarts."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as candidate, suppress(OSError):
+            candidate.bind(("127.0.0.1", port))
+            return port

@@ -19,7 +19,7 @@ from tests.support.raw import MEBIBYTE, most_resident_bytes, resident_bytes
 # Beside other tests everybody waits longer; the attack comes from the same machine in any case. What takes a whole
 # processor to attack and another to withstand says nothing there.
 IS_ALONE = "PYTEST_XDIST_WORKER" not in environ
-WORST_SECONDS = 0.5 if IS_ALONE else 2.0
+WORST_SECONDS = 0.5 if IS_ALONE else 4.0
 alone = pytest.mark.skipif(not IS_ALONE, reason="it wants the machine for itself: make hostile")
 MAX_BYTES, MAX_KEPT_BYTES = 512 * MEBIBYTE, 50 * MEBIBYTE
 PAUSE = 0.05
