@@ -20,6 +20,8 @@ from tests.support.raw import MEBIBYTE, most_resident_bytes, resident_bytes
 # processor to attack and another to withstand says nothing there.
 IS_ALONE = "PYTEST_XDIST_WORKER" not in environ
 WORST_SECONDS = 0.5 if IS_ALONE else 4.0
+# What is not reached yet.
+slow_for_others = pytest.mark.xfail(IS_ALONE, reason="others wait for up to 3 s, and some are cancelled", strict=False)
 alone = pytest.mark.skipif(not IS_ALONE, reason="it wants the machine for itself: make hostile")
 MAX_BYTES, MAX_KEPT_BYTES = 512 * MEBIBYTE, 50 * MEBIBYTE
 PAUSE = 0.05

@@ -15,7 +15,7 @@ from tests.bench.http2 import ACK, END_STREAM, Type, frame
 from tests.conftest import Deployment
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire, headers
-from tests.hostile.others import alone, others_unhurt
+from tests.hostile.others import alone, others_unhurt, slow_for_others
 
 CREATE = f"{SERVICE}/CreateParticipant"
 VALID = messages.CreateParticipantRequest(external_id="hostile").SerializeToString()
@@ -48,10 +48,13 @@ def _call(stream: int, metadata: list[tuple[str, str]], *, reset: bool) -> bytes
     return call + frame(Type.RST_STREAM, 0, stream, RESET) if reset else call
 
 
-@pytest.mark.parametrize("size", [4, pytest.param(32, marks=alone)])
+@pytest.mark.parametrize("size", [4, pytest.param(32, marks=[alone, slow_for_others])])
 @pytest.mark.parametrize(
     ("key", "reset"),
-    [("none", False), ("malformed", False), ("unknown", False), ("none", True), ("unknown", True), ("good", True)],
+    [
+        *((key, False) for key in ("none", "malformed", "unknown")),
+        *(pytest.param(key, True, marks=slow_for_others) for key in ("none", "unknown", "good")),
+    ],
 )
 def test_calls_that_come_to_nothing(deployment: Deployment, key: str, reset: bool, size: int) -> None:
     keys = {

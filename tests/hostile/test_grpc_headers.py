@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import Deployment
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire, bomb, headers
-from tests.hostile.others import alone, others_unhurt
+from tests.hostile.others import alone, others_unhurt, slow_for_others
 
 CREATE = f"{SERVICE}/CreateParticipant"
 MIB = 1 << 20
@@ -40,7 +40,10 @@ def test_a_call_with_too_much_metadata_ends_its_connection(deployment: Deploymen
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "without an end"])
 @pytest.mark.parametrize(
     ("size", "calls", "fields"),
-    [(1, 50, LONG), (8, 50, LONG), (8, 50, SHORT), (64, 10, LONG), (64, 10, EMPTY), (300, 1, LONG), (300, 2, EMPTY)],
+    [
+        *((1, 50, LONG), (8, 50, LONG), (64, 10, LONG), (64, 10, EMPTY)),
+        *(pytest.param(*each, marks=slow_for_others) for each in ((8, 50, SHORT), (300, 1, LONG), (300, 2, EMPTY))),
+    ],
 )
 def test_many_fields_that_take_a_byte_each(
     deployment: Deployment, size: int, calls: int, fields: tuple[tuple[str, str], int], whole: bool
