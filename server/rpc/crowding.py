@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 2_048
 # How often it is looked for them, in seconds: in that time some thousands can come.
-LOOK_EVERY = 0.2
+LOOK_EVERY = 0.1
 
 _OPEN_FILES = "/proc/self/fd"
 
@@ -52,7 +52,8 @@ class _Crowd:
         """Looks again and again."""
         while not stopped.wait(LOOK_EVERY):
             open_files = len(os.listdir(_OPEN_FILES))  # noqa: PTH208  # only their number is wanted
-            if open_files > MAX_CONNECTIONS:
+            # Well before there are too many: who was there at the last look has had time to show a key.
+            if open_files > MAX_CONNECTIONS // 2:
                 self._look()
 
     def _look(self) -> None:
