@@ -90,7 +90,8 @@ class GroupCommit:
         if not self._admission.admit(organization_id, count, size):
             full = Overloaded("too many upserts of this organization are waiting to be written; retry")
             submission.finish(Rejected(full))
-            self._observe_refusal(full, submission)
+            for _ in upserts:
+                self._observe_refusal(full, submission)
             return submission.future
         if not self._held:
             self._is_empty.clear()

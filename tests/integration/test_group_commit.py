@@ -561,12 +561,13 @@ async def test_whoever_observes_is_told_of_statements_and_of_what_a_batch_is_ref
     monkeypatch.setattr(group_commit, "Admission", partial(Admission, max_upserts=2))
     writer = GroupCommit(store, Recorder())
     current_trace.set("a trace")
-    futures = [writer.submit([make(key)], soon(), bulk=True) for key in ("first", "second")]
-    (refused,) = futures[1].result()
-    assert isinstance(refused, Rejected)
+    futures = [
+        writer.submit([make(key) for key in keys], soon(), bulk=True) for keys in (["first"], ["second", "third"])
+    ]
+    assert all(isinstance(outcome, Rejected) for outcome in futures[1].result())
     await futures[0]
     await writer.close()
-    assert Recorder.told == ["QUEUE_FULL", (1, True, ["a trace"])]
+    assert Recorder.told == ["QUEUE_FULL", "QUEUE_FULL", (1, True, ["a trace"])]
 
 
 async def test_of_what_was_submitted_together_only_what_is_locked_runs_into_its_deadline(
