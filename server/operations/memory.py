@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import os
+from contextlib import closing
 from pathlib import Path
 
 # How often it is looked at, in seconds: to find what is free stops everything else for some milliseconds.
@@ -40,11 +41,6 @@ class ResidentMemory:
         os.close(self._file)
 
 
-def resident_bytes() -> int:
-    """Returns how much memory the process has."""
-    return int(_STATM.read_bytes().split()[1]) * _PAGE
-
-
 async def give_back_forever() -> None:
     """Gives free memory back to the system when there is much of it. Where it cannot, it waits."""
     libc = ctypes.CDLL(None)
@@ -53,12 +49,13 @@ async def give_back_forever() -> None:
     # Left to itself malloc keeps larger and larger blocks, once it has freed one.
     libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
     libc.mallopt(_M_TRIM_THRESHOLD, _MOST_FREE)
-    least = resident_bytes()
-    while True:
-        await asyncio.sleep(LOOK_EVERY)
-        resident = resident_bytes()
-        least = min(least, resident)
-        if resident > least + SLACK:
-            # grpcio leaves the metadata of each call in a cycle.
-            gc.collect()
-            await asyncio.to_thread(libc.malloc_trim, 0)
+    with closing(ResidentMemory()) as memory:
+        least = memory.bytes()
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            resident = memory.bytes()
+            least = min(least, resident)
+            if resident > least + SLACK:
+                # grpcio leaves the metadata of each call in a cycle.
+                gc.collect()
+                await asyncio.to_thread(libc.malloc_trim, 0)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
+
+from server.operations.memory import can_tell
 
 # Open files have the lowest numbers that are free: where so many in a row are no connections, there are no more.
 GAP = 128
@@ -52,6 +56,18 @@ def connections(port: int) -> Iterator[Connection]:
                 yield Connection(peer, received, sent, file)
         elif file - last > GAP:
             return
+
+
+async def watch_forever(look_until: Callable[[threading.Event], None]) -> None:
+    """Has connections looked at until this is cancelled. On systems other than Linux it waits."""
+    if not can_tell():
+        await asyncio.Event().wait()
+    stopped = threading.Event()
+    try:
+        # In a thread, for the event loop may be busy when it matters.
+        await asyncio.to_thread(look_until, stopped)
+    finally:
+        stopped.set()
 
 
 def _name(name_of: Callable[..., int], file: int) -> str:

@@ -6,16 +6,14 @@ refuses whoever comes when it is full, and to open connections costs a stranger 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from server.operations.memory import can_tell
 from server.rpc.callers import Callers
-from server.rpc.connections import Connection, connections
+from server.rpc.connections import Connection, connections, watch_forever
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +26,7 @@ _OPEN_FILES = "/proc/self/fd"
 
 async def make_room_forever(port: int, callers: Callers) -> None:
     """Closes connections to a port of this process while there are too many. On systems other than Linux it waits."""
-    if not can_tell():
-        await asyncio.Event().wait()
-    crowd = _Crowd(port, callers)
-    stopped = threading.Event()
-    try:
-        # In a thread, for the event loop may be busy when it matters.
-        await asyncio.to_thread(crowd.look_until, stopped)
-    finally:
-        stopped.set()
+    await watch_forever(_Crowd(port, callers).look_until)
 
 
 class _Crowd:

@@ -11,7 +11,6 @@ Whoever sends a call that is too large is cut off once it is seen, as is who was
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import threading
@@ -19,9 +18,9 @@ import time
 from contextlib import closing
 
 from server.api.buffers import Buffers
-from server.operations.memory import ResidentMemory, can_tell
+from server.operations.memory import ResidentMemory
 from server.rpc.callers import Callers
-from server.rpc.connections import connections
+from server.rpc.connections import connections, watch_forever
 from server.rpc.receiving import READ_BYTES
 
 logger = logging.getLogger(__name__)
@@ -47,15 +46,7 @@ COLLECT_EVERY = 0.2
 
 async def cut_off_floods_forever(port: int, callers: Callers, buffers: Buffers, *, tls: bool) -> None:
     """Cuts off callers to a port of this process that flood it. On systems other than Linux it waits."""
-    if not can_tell():
-        await asyncio.Event().wait()
-    watch = _Watch(port, callers, buffers, TLS_BYTES * tls)
-    stopped = threading.Event()
-    try:
-        # In a thread, for the event loop may be busy when it matters.
-        await asyncio.to_thread(watch.look_until, stopped)
-    finally:
-        stopped.set()
+    await watch_forever(_Watch(port, callers, buffers, TLS_BYTES * tls).look_until)
 
 
 class _Watch:
