@@ -47,7 +47,7 @@ from server.rpc.callers import Callers
 from server.rpc.calls import Calls
 from server.rpc.crowding import make_room_forever
 from server.rpc.deaf import cut_off_deaf_forever
-from server.rpc.flooding import cut_off_floods_forever
+from server.rpc.flooding import shut_out_floods_forever
 from server.sockets import allow_open_files
 from server.writes.group_commit import GroupCommit
 
@@ -177,7 +177,7 @@ async def service(
         watches = {
             "the return of free memory": give_back_forever(),
             "the watch over crowds": make_room_forever(grpc_address.port, callers),
-            "the watch over floods": cut_off_floods_forever(
+            "the watch over floods": shut_out_floods_forever(
                 grpc_address.port, callers, buffers, tls=certificates is not None
             ),
             "the watch over unread answers": cut_off_deaf_forever(grpc_address.port, callers),

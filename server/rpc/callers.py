@@ -18,16 +18,15 @@ from server.rpc.calls import Context
 FRAMES_BYTES = 17 << 10
 # What a call takes that needs no key, with its message.
 KEYLESS_BYTES = 1 << 10
-# How many calls may be wasted in a second: by strangers together, and by each key holder.
-MAX_WASTED = 100
-# For how long it is known who was cut off, at the least, in seconds.
-REMEMBERED = 2.0
+# How many calls may be wasted within this time, in seconds: by strangers together, and by the key holders of each
+# organization. Short, so that a burst shows before all of it has been taken in.
+MAX_WASTED, WASTED_WITHIN = 100, 0.1
 # Who gives a call up so shortly before its deadline does so because of that, in seconds.
 ABOUT_NOW = 0.05
 
 
 class Callers:
-    """Knows the calls with good keys, and the peers that are to be cut off. Read from a thread of its own."""
+    """Knows the calls with good keys, and the peers that are to be shut out. Read from a thread of its own."""
 
     def __init__(self) -> None:
         # By call, the peer: once a call has ended, grpcio must not be asked for it.
@@ -38,14 +37,12 @@ class Callers:
         self._taken: dict[str, int] = {}
         # By key holder, the organization whose key it showed first.
         self._organizations: dict[str, str] = {}
-        # By key holder, and by none for all strangers, the calls wasted since the second began.
+        # By organization, and by none for all strangers, the calls wasted lately, and until when they are.
         self._wasted: dict[str | None, int] = {}
-        self._second_ends = 0.0
+        self._lately_ends = 0.0
+        # Who is to be shut out, and who is, or will be in a moment.
         self._unwelcome: SimpleQueue[str] = SimpleQueue()
-        # Who was cut off lately, by when: grpcio goes on to hand their calls over, which is all that it has of them.
-        self._cut_off: dict[str, float] = {}
-        # Of these, whose calls were dropped.
-        self._dropped: set[str] = set()
+        self._shut_out: set[str] = set()
 
     def open(self, call: Context, organization_id: str) -> None:
         """Remembers a call whose key is good."""
@@ -76,53 +73,42 @@ class Callers:
     def refused(self, call: Context, error: ServiceError) -> None:
         """Counts a call without a good key. One connection may carry many callers', so a key holder's do not count."""
         if isinstance(error, Unauthenticated) and (peer := call.peer()) not in self._organizations:
-            self._waste(None, peer)
+            self._waste(peer)
 
     def given_up(self, call: Context) -> None:
         """Counts a call that its caller has given up, if it was not begun yet, and its deadline is not the reason."""
         time_left = call.time_remaining()
         is_begun = call in self._open and call not in self._arriving
         if not is_begun and (time_left is None or time_left > ABOUT_NOW):
-            peer = call.peer()
-            self._waste(peer if peer in self._organizations else None, peer)
+            self._waste(call.peer())
 
-    def _waste(self, who: str | None, peer: str) -> None:
+    def _waste(self, peer: str) -> None:
         now = time.monotonic()
-        if now >= self._second_ends:
-            self._second_ends = now + 1.0
+        if now >= self._lately_ends:
+            self._lately_ends = now + WASTED_WITHIN
             self._wasted.clear()
-        wasted = self._wasted[who] = self._wasted.get(who, 0) + 1
+        organization_id = self._organizations.get(peer)
+        wasted = self._wasted[organization_id] = self._wasted.get(organization_id, 0) + 1
         if wasted > MAX_WASTED:
             self.refuse_all(peer)
 
     def refuse_all(self, peer: str) -> None:
-        """Has a peer cut off, with all its calls."""
-        if peer not in self._cut_off:
-            self.cut_off([peer])
+        """Has a peer shut out, with all its calls."""
+        if peer not in self._shut_out:
+            self._shut_out.add(peer)
             self._unwelcome.put(peer)
 
-    def cut_off(self, peers: Iterable[str]) -> None:
-        """Remembers peers that are being cut off."""
-        self._cut_off |= dict.fromkeys(peers, time.monotonic())
-
     def admit(self, call: Context) -> None:
-        """Raises CancelledError where nobody waits for the answer, because the call's peer has been cut off."""
-        if self._cut_off and (peer := call.peer()) in self._cut_off:
-            self._dropped.add(peer)
+        """Raises CancelledError where nobody waits for the answer, because the call's peer is shut out."""
+        if self._shut_out and call.peer() in self._shut_out:
             raise asyncio.CancelledError
 
-    def came_back(self, peers: set[str]) -> set[str]:
-        """Is told who is connected, and returns who was taken for one that was cut off: to be cut off, too, and heard
-        the next time. A port that was somebody's is soon another's, whose calls are dropped until that is known."""
-        again = peers & self._cut_off.keys()
-        for peer in again:
-            self._cut_off.pop(peer, None)
-        mistaken = again & self._dropped
-        self._dropped -= again
-        return mistaken
+    def shut_out_no_longer(self, peer: str) -> None:
+        """Takes calls of a peer again: its connection has ended, and whoever has its port next is another."""
+        self._shut_out.discard(peer)
 
     def unwelcome(self, timeout: float) -> set[str]:
-        """Returns the peers to be cut off, as soon as there is one; after so long, in seconds, there may be none."""
+        """Returns the peers to be shut out, as soon as there is one; after so long, in seconds, there may be none."""
         peers: set[str] = set()
         with suppress(Empty):
             peers.add(self._unwelcome.get(timeout=timeout))
@@ -146,12 +132,7 @@ class Callers:
         return messages
 
     def forget(self, gone: Iterable[str]) -> None:
-        """Forgets peers whose connections have ended, and who was cut off a while ago."""
+        """Forgets peers whose connections have ended."""
         for peer in gone:
             self._taken.pop(peer, None)
             self._organizations.pop(peer, None)
-        a_while_ago = time.monotonic() - REMEMBERED
-        for peer, since in self._cut_off.copy().items():
-            if since < a_while_ago:
-                self._cut_off.pop(peer, None)
-                self._dropped.discard(peer)

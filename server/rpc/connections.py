@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import fcntl
+import os
+import re
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
 
 from server.operations.memory import can_tell
-
-# Open files have the lowest numbers that are free: where so many in a row are no connections, there are no more.
-GAP = 128
 
 # Every method of a `socket` lets the other threads run first, which for a thousand sockets takes seconds when those are
 # busy; what is called by this does not.
@@ -24,38 +23,90 @@ _TRAFFIC, _TRAFFIC_AT = struct.Struct("=QQ"), 120
 # In struct sockaddr_in and sockaddr_in6: the family and the port, then where the address is.
 _NAME, _ADDRESS_AT = struct.Struct("=H2s"), {socket.AF_INET: slice(4, 8), socket.AF_INET6: slice(8, 24)}
 _MAPPED = bytes(10) + b"\xff\xff"
+# Of socket(7).
+_SO_ATTACH_FILTER, _SO_COOKIE = 26, 57
+# Of proc(5): how large the table of open files is.
+_SLOTS = re.compile(rb"^FDSize:\s*(\d+)$", re.MULTILINE)
+# As much as is read, and thrown away, at once.
+_ANY_SIZE = 1 << 20
 # To connect to no family at all ends a connection as if it had never been: what has come and is not read is gone.
 _NOWHERE = ctypes.create_string_buffer(16)
 
 
+class _Instruction(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_ushort), ("jt", ctypes.c_ubyte), ("jf", ctypes.c_ubyte), ("k", ctypes.c_uint32))
+
+
+class _Filter(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.POINTER(_Instruction)))
+
+
+# A program of Linux's classic BPF, which is run for each packet and returns how much of it to keep: the header
+# at the least, and here no more. So what we send is acknowledged, and whoever has left is let go.
+_RETURN, _HEADER_ALONE = 0x06, 1
+_NO_DATA = _Filter(1, (_Instruction * 1)(_Instruction(_RETURN, 0, 0, _HEADER_ALONE)))
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A connection as it was when it was looked at: whose, as grpcio names it, and how many bytes went either way."""
+    """A connection as it was when it was looked at: whose, as grpcio names it, and how many bytes went either way.
+
+    `cookie` tells it from every other there ever was, also from the next with the same peer.
+    """
 
     peer: str
+    cookie: int
     received: int
     sent: int
     file: int
 
+    def silence(self) -> bool:
+        """Has nothing more come in, nor what has come and is not read, and tells whether that could be done.
+
+        The peer is not told: to it, everything that it sends is lost on the way.
+        """
+        no_data = ctypes.byref(_NO_DATA), ctypes.sizeof(_NO_DATA)
+        if not self._is_there() or _libc.setsockopt(self.file, socket.SOL_SOCKET, _SO_ATTACH_FILTER, *no_data):
+            return False
+        while _libc.recv(self.file, None, _ANY_SIZE, socket.MSG_TRUNC | socket.MSG_DONTWAIT) > 0:
+            pass
+        return True
+
     def abort(self) -> bool:
         """Ends the connection, and tells whether it was there still; grpcio takes it for the peer's doing."""
-        return _name(_libc.getpeername, self.file) == self.peer and not _libc.connect(self.file, _NOWHERE, 16)
+        return self._is_there() and not _libc.connect(self.file, _NOWHERE, len(_NOWHERE))
+
+    def _is_there(self) -> bool:
+        return _name(_libc.getpeername, self.file) == self.peer
 
 
 def connections(port: int) -> Iterator[Connection]:
     """Yields the connections to a port of this process."""
-    info = ctypes.create_string_buffer(256)
+    info, cookie = ctypes.create_string_buffer(256), ctypes.c_uint64()
     ours = f":{port}"
-    last = 0
-    for file in count():
+    for file in range(_file_slots()):
         size = ctypes.c_uint(len(info))
-        if not _libc.getsockopt(file, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size)):
-            last = file
-            if _name(_libc.getsockname, file).endswith(ours) and (peer := _name(_libc.getpeername, file)):
-                sent, received = _TRAFFIC.unpack_from(info, _TRAFFIC_AT)
-                yield Connection(peer, received, sent, file)
-        elif file - last > GAP:
-            return
+        # That a number is nobody's shows in half of the time.
+        if _libc.fcntl(file, fcntl.F_GETFD) < 0 or _libc.getsockopt(
+            file, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size)
+        ):
+            continue
+        if _name(_libc.getsockname, file).endswith(ours) and (peer := _name(_libc.getpeername, file)):
+            size = ctypes.c_uint(ctypes.sizeof(cookie))
+            _libc.getsockopt(file, socket.SOL_SOCKET, _SO_COOKIE, ctypes.byref(cookie), ctypes.byref(size))
+            sent, received = _TRAFFIC.unpack_from(info, _TRAFFIC_AT)
+            yield Connection(peer, cookie.value, received, sent, file)
+
+
+def _file_slots() -> int:
+    """Returns a number that all numbers of open files are below: somewhat more than there ever were at once."""
+    text = ctypes.create_string_buffer(4_096)
+    status = _libc.open(b"/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+    _libc.read(status, text, len(text))
+    _libc.close(status)
+    slots = _SLOTS.search(text.raw)
+    assert slots is not None
+    return int(slots[1])
 
 
 async def watch_forever(look_until: Callable[[threading.Event], None]) -> None:

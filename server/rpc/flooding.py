@@ -6,22 +6,24 @@ suffice where they are the same again and again; and whatever comes is read with
 for everybody. So there is one rule for when that thread is busy, or memory is short: a connection may send what its
 calls with good keys take, and little more.
 
-Whoever sends a call that is too large is cut off once it is seen, as is who wastes calls: see callers.py.
+Whoever sends more is silenced, as is who sends a call that is too large, once it is seen, and who wastes calls: see
+silenced.py and callers.py.
 """
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
 import time
+from collections.abc import Container, Mapping, Sequence
 from contextlib import closing
 
 from server.api.buffers import Buffers
 from server.operations.memory import ResidentMemory
 from server.rpc.callers import Callers
-from server.rpc.connections import connections, watch_forever
+from server.rpc.connections import Connection, connections, watch_forever
 from server.rpc.receiving import READ_BYTES
+from server.rpc.silenced import Silenced
 
 logger = logging.getLogger(__name__)
 
@@ -29,23 +31,21 @@ logger = logging.getLogger(__name__)
 # there may be one; in seconds. Each look takes the event loop from its calls.
 LOOK_EVERY, LOOK_AGAIN = 0.05, 0.02
 # Over so long, in seconds, grpcio is busy if it takes so much of a processor, or of what the process has of them: calls
-# make it take a fifth of that. Below the least share it takes nothing from anybody; from the second on it is besieged.
-BUSY_FOR, BUSY, SATURATED, LEAST_BUSY = 0.1, 0.5, 0.8, 0.2
+# make it take a fifth of that. Below the least share it takes nothing from anybody; from the second on it is saturated.
+BUSY_FOR, BUSY, SATURATED, LEAST_BUSY = 0.05, 0.5, 0.8, 0.2
 # What may be sent in a second while it is busy, beside calls; in bytes.
 FREE_BYTES = 1 << 20
-# While it is besieged, in the second after somebody was unwelcome, and while memory is short, strangers have to make do
-# with what a first call takes, while memory is critical with what a plain one takes, and with what TLS takes before it.
+# While it is saturated, and in the second after somebody was unwelcome, or memory short, strangers have to make do with
+# what a first call takes, while memory is critical with what a plain one takes, and with what TLS takes before it.
 STRANGER_BYTES, LEAST_STRANGER_BYTES, TLS_BYTES = 3 << 10, 1 << 10, 6 << 10
 SECOND = 1.0
 # From this much memory on, beside what calls hold, it is short, and from the second on, in all, critical: then, if all
 # strangers make do, whoever has sent most has to go, unless even that is not much; in bytes.
 SHORT, CRITICAL, MUCH = 208 << 20, 420 << 20, 1 << 20
-# How often garbage is collected while memory is short, in seconds.
-COLLECT_EVERY = 0.2
 
 
-async def cut_off_floods_forever(port: int, callers: Callers, buffers: Buffers, *, tls: bool) -> None:
-    """Cuts off callers to a port of this process that flood it. On systems other than Linux it waits."""
+async def shut_out_floods_forever(port: int, callers: Callers, buffers: Buffers, *, tls: bool) -> None:
+    """Silences callers to a port of this process that flood it. On systems other than Linux it waits."""
     await watch_forever(_Watch(port, callers, buffers, TLS_BYTES * tls).look_until)
 
 
@@ -66,7 +66,7 @@ class _Watch:
         self._besieged_until = 0.0
         # The peers that flooded at the last look.
         self._flooded: set[str] = set()
-        self._collect_at = 0.0
+        self._silenced = Silenced(callers.shut_out_no_longer)
 
     def look_until(self, stopped: threading.Event) -> None:
         """Looks again and again, and at once where somebody is unwelcome."""
@@ -76,46 +76,37 @@ class _Watch:
             while not stopped.is_set():
                 may_go_on = self._look(self._callers.unwelcome(wait), memory.bytes())
                 wait = LOOK_AGAIN if may_go_on else LOOK_EVERY
+        self._silenced.cut_off_all(list(connections(self._port)))
 
     def _look(self, unwelcome: set[str], resident: int) -> bool:
-        """Cuts off who is unwelcome, or floods, and tells whether there may be more of them."""
+        """Shuts out who is unwelcome, or floods, and tells whether there may be more of them."""
         now = time.monotonic()
-        is_short = resident - self._buffers.held > SHORT
-        is_pressed = self._grpcio.is_busy(now) or is_short
-        if not (is_pressed or unwelcome) and now < self._second_ends:
+        if unwelcome or resident - self._buffers.held > SHORT:
+            self._besieged_until = now + SECOND
+        is_besieged = now < self._besieged_until
+        is_pressed = self._grpcio.is_busy(now) or is_besieged
+        if not (is_pressed or self._silenced) and now < self._second_ends:
             self._flooded = set()
             return False
-        if unwelcome:
-            self._besieged_until = now + SECOND
-        is_besieged = is_short or self._grpcio.is_saturated or now < self._besieged_until
         found = list(connections(self._port))
         holders, taken, arriving = self._callers.organizations(), self._callers.taken(), self._callers.arriving()
         beside = {each.peer: each.received - taken.get(each.peer, 0) for each in found}
-        excess = {peer: size - self._earlier.get(peer, 0) for peer, size in beside.items()}
-
+        excess = {peer: self._since_earlier(peer, size) for peer, size in beside.items()}
         stranger_bytes = self._tls_bytes + (LEAST_STRANGER_BYTES if resident > CRITICAL else STRANGER_BYTES)
 
         def floods(peer: str) -> bool:
-            if is_besieged and peer not in holders:
+            if (is_besieged or self._grpcio.is_saturated) and peer not in holders:
                 return excess[peer] > stranger_bytes
             return excess[peer] > FREE_BYTES + READ_BYTES * arriving.get(peer, 0)
 
-        # Not at the first look: a stranger may be a key holder a moment later.
-        floods_now = {peer for peer in excess if is_pressed and floods(peer)}
-        unwelcome |= floods_now if is_short else floods_now & self._flooded
+        floods_now = {peer for peer in excess if is_pressed and peer not in self._silenced and floods(peer)}
+        # If it can be helped, not at the first look: a stranger may be a key holder a moment later.
+        unwelcome |= floods_now if is_besieged else floods_now & self._flooded
         self._flooded = floods_now
-        if not unwelcome and resident > CRITICAL:
-            most = max(excess, key=lambda peer: excess[peer], default="")
-            unwelcome |= {most} if excess.get(most, 0) > MUCH else set()
-        mistaken = self._callers.came_back(beside.keys() - unwelcome)
-        self._callers.cut_off(unwelcome)
-        unwelcome |= mistaken
-        if cut := sum(each.abort() for each in found if each.peer in unwelcome):
-            logger.warning("connections are cut off that send more than calls with good keys take: %d", cut)
-        if is_short and now >= self._collect_at:
-            # grpcio leaves the metadata of every call in a cycle.
-            gc.collect()
-            self._collect_at = now + COLLECT_EVERY
+        if resident > CRITICAL and not unwelcome:
+            unwelcome = _largest(excess)
+        self._silenced.look(found, holders, now)
+        self._shut_out(found, unwelcome, holders, now)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
             # What was too much stays counted, for it may not have been read yet.
@@ -123,7 +114,29 @@ class _Watch:
             self._earlier = {**self._before, **{peer: self._earlier.get(peer, 0) for peer in unforgiven}}
             self._before = {**beside, **{peer: self._earlier[peer] for peer in unforgiven}}
             self._callers.forget((taken.keys() | holders.keys()) - beside.keys())
-        return is_pressed or is_besieged
+        return is_pressed
+
+    def _since_earlier(self, peer: str, size: int) -> int:
+        earlier = self._earlier.get(peer, 0)
+        # Who has sent less than before is somebody else, who has the port now.
+        return size - earlier if size >= earlier else size
+
+    def _shut_out(self, found: Sequence[Connection], unwelcome: set[str], holders: Container[str], now: float) -> None:
+        there = {each.peer: each for each in found}
+        shut_out = 0
+        for peer in unwelcome:
+            if peer in there and peer not in self._silenced:
+                shut_out += self._silenced.silence(there[peer], is_stranger=peer not in holders, now=now)
+            elif peer not in there:
+                self._callers.shut_out_no_longer(peer)
+        if shut_out:
+            logger.warning("connections are shut out that send more than calls with good keys take: %d", shut_out)
+
+
+def _largest(excess: Mapping[str, int]) -> set[str]:
+    """Returns the peer that sent most, if that is much."""
+    most = max(excess, key=lambda peer: excess[peer], default="")
+    return {most} if excess.get(most, 0) > MUCH else set()
 
 
 class _Grpcio:

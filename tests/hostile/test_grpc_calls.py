@@ -15,7 +15,7 @@ from tests.bench.http2 import ACK, END_STREAM, Type, frame
 from tests.conftest import Deployment
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire, headers
-from tests.hostile.others import alone, others_unhurt, slow_for_others
+from tests.hostile.others import WORST_OF_CROWDS, WORST_SECONDS, alone, others_unhurt
 
 CREATE = f"{SERVICE}/CreateParticipant"
 VALID = messages.CreateParticipantRequest(external_id="hostile").SerializeToString()
@@ -65,12 +65,12 @@ def test_a_connection_that_carries_a_good_key_may_carry_any_number_of_bad_ones(d
                         waiting.discard(number)
 
 
-@pytest.mark.parametrize("size", [4, pytest.param(32, marks=[alone, slow_for_others])])
+@pytest.mark.parametrize("size", [4, *(pytest.param(size, marks=alone) for size in (32, 300))])
 @pytest.mark.parametrize(
     ("key", "reset"),
     [
         *((key, False) for key in ("none", "malformed", "unknown")),
-        *(pytest.param(key, True, marks=slow_for_others) for key in ("none", "unknown", "good")),
+        *((key, True) for key in ("none", "unknown", "good")),
     ],
 )
 def test_calls_that_come_to_nothing(deployment: Deployment, key: str, reset: bool, size: int) -> None:
@@ -80,5 +80,6 @@ def test_calls_that_come_to_nothing(deployment: Deployment, key: str, reset: boo
         "good": deployment.tenant.key,
     }
     attack = flood([("x-api-key", keys[key])] if key in keys else [], reset=reset)
-    with others_unhurt(deployment), crowd(size, lambda: Wire(deployment.service.grpc_address), attack):
+    worst = WORST_SECONDS if size < 32 else WORST_OF_CROWDS
+    with others_unhurt(deployment, worst), crowd(size, lambda: Wire(deployment.service.grpc_address), attack):
         pass

@@ -39,6 +39,12 @@ def resident_bytes(service: Service) -> int:
     return _status(service, "VmRSS")
 
 
+def forget_most_resident_bytes(service: Service) -> None:
+    """Has `most_resident_bytes` begin anew."""
+    # Of proc(5): it resets the peak, and nothing else.
+    Path(f"/proc/{service.pid}/clear_refs").write_text("5", encoding="ascii")
+
+
 def most_resident_bytes(service: Service) -> int:
     """Returns the most memory that the process has had."""
     return _status(service, "VmHWM")

@@ -1,0 +1,98 @@
+"""The other callers, in a process of their own: an attack that takes a whole interpreter takes it from nobody else.
+
+Reads a line `GRPC_ADDRESS HTTP_URL KEY`, calls until the next line, and writes what became of that as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+
+import httpx
+
+from tests.support.clients import GrpcClient
+
+PAUSE = 0.05
+READY = "ready"
+
+
+@dataclass
+class Waits:
+    """What the calls of one kind came to: the longest, in seconds, and those that were not answered as they should."""
+
+    worst: float = 0.0
+    failures: list[str] = field(default_factory=list)
+
+    def time(self, call: Callable[[], str]) -> None:
+        """Calls, and notes what it comes to."""
+        started = time.monotonic()
+        try:
+            outcome = call()
+        except httpx.HTTPError as error:
+            outcome = repr(error)
+        seconds = time.monotonic() - started
+        self.worst = max(self.worst, seconds)
+        if outcome not in {"OK", "200", "201"}:
+            self.failures.append(f"{outcome} after {seconds:.2f} s")
+
+
+def main() -> None:
+    for line in sys.stdin:
+        address, url, key = line.split()
+        with ExitStack() as stack:
+            kinds = _kinds(stack, address, url, key)
+            for _ in range(20):
+                # What only the first calls of a kind take is taken before.
+                for call in kinds.values():
+                    call()
+            print(READY, flush=True)
+            waits = _call_until_told(kinds)
+        print(json.dumps({kind: asdict(each) for kind, each in waits.items()}), flush=True)
+
+
+def _call_until_told(kinds: Mapping[str, Callable[[], str]]) -> Mapping[str, Waits]:
+    stop = threading.Event()
+    waits = {kind: Waits() for kind in kinds}
+
+    def call_until_stop(call: Callable[[], str], into: Waits) -> None:
+        while not stop.wait(PAUSE):
+            into.time(call)
+
+    threads = [threading.Thread(target=call_until_stop, args=(call, waits[kind])) for kind, call in kinds.items()]
+    for thread in threads:
+        thread.start()
+    sys.stdin.readline()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    return waits
+
+
+def _kinds(stack: ExitStack, address: str, url: str, key: str) -> Mapping[str, Callable[[], str]]:
+    kept = GrpcClient(address, key)
+    stack.callback(kept.close)
+    http = stack.enter_context(httpx.Client(base_url=url, headers={"x-api-key": key}, timeout=20))
+
+    def newcomer() -> str:
+        client = GrpcClient(address, key)
+        try:
+            return client.create({"external_id": "another"}).code
+        finally:
+            client.close()
+
+    return {
+        "gRPC": lambda: kept.create({"external_id": "another"}).code,
+        "gRPC on a new connection": newcomer,
+        "HTTP": lambda: str(http.post("/v1/participants", json={"external_id": "another"}).status_code),
+        "/livez": lambda: str(http.get("/livez").status_code),
+        "/readyz": lambda: str(http.get("/readyz").status_code),
+    }
+
+
+if __name__ == "__main__":
+    main()
