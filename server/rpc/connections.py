@@ -24,7 +24,7 @@ _TRAFFIC, _TRAFFIC_AT = struct.Struct("=QQ"), 120
 _NAME, _ADDRESS_AT = struct.Struct("=H2s"), {socket.AF_INET: slice(4, 8), socket.AF_INET6: slice(8, 24)}
 _MAPPED = bytes(10) + b"\xff\xff"
 # Of socket(7).
-_SO_ATTACH_FILTER, _SO_COOKIE = 26, 57
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_COOKIE = 26, 27, 57
 # Of proc(5): how large the table of open files is.
 _SLOTS = re.compile(rb"^FDSize:\s*(\d+)$", re.MULTILINE)
 # As much as is read, and thrown away, at once.
@@ -61,20 +61,32 @@ class Connection:
     file: int
 
     def silence(self) -> bool:
-        """Has nothing more come in, nor what has come and is not read, and tells whether that could be done.
+        """Has no more data come in, and tells whether that could be done.
 
-        The peer is not told: to it, everything that it sends is lost on the way.
+        The peer is not told: to it, everything that it sends is lost on the way, and it sends it again and again.
         """
-        no_data = ctypes.byref(_NO_DATA), ctypes.sizeof(_NO_DATA)
-        if not self._is_there() or _libc.setsockopt(self.file, socket.SOL_SOCKET, _SO_ATTACH_FILTER, *no_data):
-            return False
-        while _libc.recv(self.file, None, _ANY_SIZE, socket.MSG_TRUNC | socket.MSG_DONTWAIT) > 0:
-            pass
-        return True
+        return self._set(_SO_ATTACH_FILTER, _NO_DATA)
+
+    def hear(self) -> bool:
+        """Has data come in again, which the peer sends again, and tells whether that could be done."""
+        return self._set(_SO_DETACH_FILTER, ctypes.c_int())
+
+    def discard(self) -> bool:
+        """Throws away what has come in and is not read, and tells whether there was anything."""
+        is_there, any_was = self._is_there(), False
+        while is_there and _libc.recv(self.file, None, _ANY_SIZE, socket.MSG_TRUNC | socket.MSG_DONTWAIT) > 0:
+            any_was = True
+        return any_was
 
     def abort(self) -> bool:
         """Ends the connection, and tells whether it was there still; grpcio takes it for the peer's doing."""
         return self._is_there() and not _libc.connect(self.file, _NOWHERE, len(_NOWHERE))
+
+    def _set(self, option: int, value: ctypes.Structure | ctypes.c_int) -> bool:
+        size = ctypes.sizeof(value)
+        return self._is_there() and not _libc.setsockopt(
+            self.file, socket.SOL_SOCKET, option, ctypes.byref(value), size
+        )
 
     def _is_there(self) -> bool:
         return _name(_libc.getpeername, self.file) == self.peer

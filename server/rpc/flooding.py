@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 from server.api.buffers import Buffers
@@ -64,7 +64,7 @@ class _Watch:
         self._second_ends = 0.0
         # While an attack goes on, for what is known of it.
         self._besieged_until = 0.0
-        # The peers that flooded at the last look.
+        # Who flooded at the last look.
         self._flooded: set[str] = set()
         self._silenced = Silenced(callers.shut_out_no_longer)
 
@@ -99,14 +99,15 @@ class _Watch:
                 return excess[peer] > stranger_bytes
             return excess[peer] > FREE_BYTES + READ_BYTES * arriving.get(peer, 0)
 
-        floods_now = {peer for peer in excess if is_pressed and peer not in self._silenced and floods(peer)}
-        # If it can be helped, not at the first look: a stranger may be a key holder a moment later.
-        unwelcome |= floods_now if is_besieged else floods_now & self._flooded
-        self._flooded = floods_now
-        if resident > CRITICAL and not unwelcome:
+        flooding = {peer for peer in excess if is_pressed and peer not in self._silenced and floods(peer)}
+        suspects = flooding - holders.keys()
+        # Key holders not at the first look: what they send may be of calls that are not taken in yet.
+        unwelcome |= flooding & self._flooded - suspects
+        self._flooded = flooding
+        if resident > CRITICAL and not unwelcome | suspects:
             unwelcome = _largest(excess)
         self._silenced.look(found, holders, now)
-        self._shut_out(found, unwelcome, holders, now)
+        self._shut_out(found, unwelcome, suspects - unwelcome)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
             # What was too much stays counted, for it may not have been read yet.
@@ -121,14 +122,14 @@ class _Watch:
         # Who has sent less than before is somebody else, who has the port now.
         return size - earlier if size >= earlier else size
 
-    def _shut_out(self, found: Sequence[Connection], unwelcome: set[str], holders: Container[str], now: float) -> None:
-        there = {each.peer: each for each in found}
+    def _shut_out(self, found: Sequence[Connection], unwelcome: set[str], suspects: set[str]) -> None:
+        now = time.monotonic()
         shut_out = 0
-        for peer in unwelcome:
-            if peer in there and peer not in self._silenced:
-                shut_out += self._silenced.silence(there[peer], is_stranger=peer not in holders, now=now)
-            elif peer not in there:
-                self._callers.shut_out_no_longer(peer)
+        for each in found:
+            if each.peer in unwelcome | suspects and each.peer not in self._silenced:
+                shut_out += self._silenced.silence(each, is_suspect=each.peer in suspects, now=now)
+        for peer in unwelcome - {each.peer for each in found}:
+            self._callers.shut_out_no_longer(peer)
         if shut_out:
             logger.warning("connections are shut out that send more than calls with good keys take: %d", shut_out)
 

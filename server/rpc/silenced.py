@@ -1,7 +1,8 @@
 """Connections from which nothing is heard any more, and whose peers are not told.
 
 Whoever is cut off comes back at once, and what it sent before is still to be worked on. Whoever is not told waits: so
-what an attack costs is bounded by how many connections the attacker has.
+what an attack costs is bounded by how many connections the attacker has. And whoever was taken for an attacker, but
+turns out to have a good key, is heard again.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from server.rpc.connections import Connection
 SILENCE = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Silent:
+    """A suspect is a stranger who may become known as a key holder; `is_torn` says that something of it was lost."""
+
     cookie: int
     until: float
-    is_stranger: bool
+    is_suspect: bool
+    is_torn: bool = False
 
 
 class Silenced:
@@ -36,30 +40,38 @@ class Silenced:
     def __contains__(self, peer: str) -> bool:
         return peer in self._silent
 
-    def silence(self, connection: Connection, *, is_stranger: bool, now: float) -> bool:
+    def silence(self, connection: Connection, *, is_suspect: bool, now: float) -> bool:
         """Silences a connection, or cuts it off where that cannot be done, and tells whether it was there."""
-        if connection.silence():
-            self._silent[connection.peer] = _Silent(connection.cookie, now + SILENCE, is_stranger)
-            return True
-        self._ended(connection.peer)
-        return connection.abort()
+        if not connection.silence():
+            self._ended(connection.peer)
+            return connection.abort()
+        silent = self._silent[connection.peer] = _Silent(connection.cookie, now + SILENCE, is_suspect)
+        if not is_suspect:
+            silent.is_torn = connection.discard()
+        return True
 
     def look(self, found: Iterable[Connection], holders: Container[str], now: float) -> None:
-        """Cuts off who has been silent for long enough, and who was a stranger and is known as a key holder since: that
-        one is told, and comes back. `found` are all connections."""
+        """Hears suspects again who have become key holders, and cuts off who has been silent for long enough; what the
+        others sent just before is thrown away. `found` are all connections."""
         there = {each.peer: each for each in found}
         for peer, silent in list(self._silent.items()):
-            is_there = peer in there and there[peer].cookie == silent.cookie
-            if not is_there or silent.until <= now or (silent.is_stranger and peer in holders):
-                self._end(peer, there[peer] if is_there else None)
+            connection = there.get(peer)
+            if connection is None or connection.cookie != silent.cookie:
+                self._end(peer)
+            elif silent.is_suspect and peer in holders and not silent.is_torn:
+                self._end(peer)
+                connection.hear()
+            elif silent.until <= now or (silent.is_suspect and peer in holders):
+                # Before the port is anybody else's.
+                self._end(peer)
+                connection.abort()
+            else:
+                silent.is_torn |= connection.discard()
 
     def cut_off_all(self, found: Iterable[Connection]) -> None:
-        """Cuts all of them off, so that grpcio lets go of what it holds of them."""
+        """Cuts all of them off."""
         self.look(found, (), math.inf)
 
-    def _end(self, peer: str, connection: Connection | None) -> None:
+    def _end(self, peer: str) -> None:
         del self._silent[peer]
-        # Before the port is anybody else's.
         self._ended(peer)
-        if connection is not None:
-            connection.abort()

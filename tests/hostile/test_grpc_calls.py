@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ from tests.conftest import Deployment
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire, headers
 from tests.hostile.others import WORST_OF_CROWDS, WORST_SECONDS, alone, others_unhurt
+from tests.support.clients import GrpcClient
 
 CREATE = f"{SERVICE}/CreateParticipant"
 VALID = messages.CreateParticipantRequest(external_id="hostile").SerializeToString()
@@ -83,3 +85,24 @@ def test_calls_that_come_to_nothing(deployment: Deployment, key: str, reset: boo
     worst = WORST_SECONDS if size < 32 else WORST_OF_CROWDS
     with others_unhurt(deployment, worst), crowd(size, lambda: Wire(deployment.service.grpc_address), attack):
         pass
+
+
+def test_a_newcomer_with_a_large_batch_is_heard_during_an_attack(deployment: Deployment) -> None:
+    address = deployment.service.grpc_address
+    attributes = {f"{number}": "x" * 4_000 for number in range(10)}
+    batch = [{"external_id": f"large-{number}", "attributes": attributes} for number in range(20)]
+    replies = []
+
+    def come() -> None:
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            newcomer = GrpcClient(address, deployment.stranger.key)
+            replies.append(newcomer.create_batch(batch))
+            newcomer.close()
+
+    newcomers = threading.Thread(target=come)
+    newcomers.start()
+    with crowd(4, lambda: Wire(address), flood([], reset=False)):
+        newcomers.join()
+    assert len(replies) > 1
+    assert {reply.code for reply in replies} == {"OK"}
