@@ -1,9 +1,9 @@
 """Whose call is worked on next, so that nobody waits for what another organization sends.
 
 One event loop works on everybody's calls, on a part of each of those begun in turn: a call takes as long as all that is
-begun beside it. While one organization calls alone, each of its calls begins at once. While several call, no more of
-each are begun than its kind allows `at_once`; the others wait here, in the order in which they came. So what stands
-before somebody who calls little is bounded, however much anybody else sends.
+begun beside it. So no more of an organization's calls are begun than their kind allows `at_once`, and far fewer while
+several organizations call; the others wait here, in the order in which they came. So what stands before somebody who
+calls little is bounded, however much anybody else sends.
 
 A call that waits for something other than the event loop gives its turn up, and others of its organization need not
 wait with it: one whose participant is locked or busy, by `Turn.end`, and any other that is not done when its lease has
@@ -30,16 +30,18 @@ RECENT = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """How many calls of a kind are begun at once, for an organization among others, and for how long each counts as
-    such, in seconds."""
+    """How many calls of a kind are begun at once, for an organization that calls alone and for one among others, and
+    for how long each counts as such, in seconds."""
 
-    at_once: int
+    at_once: float
+    at_once_among_others: int
     lease: float
 
 
-# Few, for they are what another organization's call has beside it, and enough to share statements.
-CALL = Kind(at_once=4, lease=0.1)
-BATCH = Kind(at_once=1, lease=1.0)
+# Few, for they are what another organization's call has beside it, and enough to share statements. Of batches as many
+# as keep the database busy: beside more of them, calls of the same organization would wait, and find no room.
+CALL = Kind(at_once=math.inf, at_once_among_others=4, lease=0.1)
+BATCH = Kind(at_once=8, at_once_among_others=1, lease=1.0)
 
 
 @dataclass(slots=True, eq=False)
@@ -53,9 +55,8 @@ class _Queue:
     last_begin: float = -math.inf
     pace: float = 0.0
 
-    @property
-    def is_full(self) -> bool:
-        return len(self.begun) >= self.kind.at_once
+    def is_full(self, *, crowded: bool) -> bool:
+        return len(self.begun) >= (self.kind.at_once_among_others if crowded else self.kind.at_once)
 
     @property
     def lease_ends(self) -> float:
@@ -107,7 +108,7 @@ class Turns:
         queue = self._queues.get((organization_id, kind))
         if queue is None:
             queue = self._queues[organization_id, kind] = _Queue(kind)
-        elif self.crowded and (queue.is_full or queue.waiting):
+        elif queue.waiting or queue.is_full(crowded=self.crowded):
             return None
         turn = Turn(self, queue, now)
         queue.begun[turn] = None
@@ -159,14 +160,13 @@ class Turns:
             while queue.waiting and queue.lease_ends <= now:
                 del queue.begun[next(iter(queue.begun))]
                 self._let_in(queue, now)
-            if queue.waiting and not self.crowded:
-                self._let_in(queue, now)
+            self._let_in(queue, now)
             if queue.waiting:
                 again = min(again, queue.lease_ends)
         self._timer.run_by(again)
 
     def _let_in(self, queue: _Queue, now: float) -> None:
-        while queue.waiting and not (self.crowded and queue.is_full):
+        while queue.waiting and not queue.is_full(crowded=self.crowded):
             turn = next(iter(queue.waiting))
             del queue.waiting[turn]
             self.waiting -= 1

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
 from tests.conftest import Deployment
-from tests.support.clients import Client
+from tests.support.clients import Client, GrpcClient, Reply
 from tests.support.flood import flood
 
 # The first calls come upon all that the flood has begun while nobody else was there.
@@ -68,3 +69,19 @@ def test_a_hot_key_delays_its_own_callers_alone(client: Client, deployment: Depl
         taken = times(call)
         of_the_flood = latencies()
     assert median(taken) * TIMES < median(of_the_flood)
+
+
+def test_batches_of_an_organization_refuse_no_calls_of_it(client: Client, deployment: Deployment) -> None:
+    service, key = deployment.service, deployment.tenant.key
+
+    def send(caller: int) -> Reply:
+        batches = GrpcClient(service.grpc_address, key)
+        reply = batches.create_batch([{"external_id": f"batch-{caller}-{number}"} for number in range(1_000)])
+        batches.close()
+        return reply
+
+    with ThreadPoolExecutor(24) as pool:
+        sent = [pool.submit(send, caller) for caller in range(24)]
+        while not all(batch.done() for batch in sent):
+            assert client.create({"external_id": "beside batches"}).code == "OK"
+    assert {item.code for batch in sent for item in batch.result().items} == {"OK"}

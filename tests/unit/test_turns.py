@@ -38,7 +38,7 @@ class Calls:
 
     def crowd(self) -> list[Turn]:
         """Has one organization flood, so that the next call of it has to wait, and another one call."""
-        begun = [self.begin("flood") for _ in range(CALL.at_once)]
+        begun = [self.begin("flood") for _ in range(CALL.at_once_among_others)]
         self.begin("other").end()
         self.begun.clear()
         return begun
@@ -73,6 +73,18 @@ async def test_all_calls_of_one_that_calls_alone_begin_at_once(calls: Calls) -> 
         calls.begin("flood")
 
 
+async def test_of_batches_of_one_that_calls_alone_so_many_begin_and_no_call_waits_for_them(calls: Calls) -> None:
+    begun = [calls.begin("flood", BATCH) for _ in range(int(BATCH.at_once))]
+    waiting = calls.call("flood", BATCH, "last")
+    await settle()
+    assert isinstance(waiting, asyncio.Task)
+    assert "last" not in calls.begun
+    calls.begin("flood", CALL)
+    begun[0].end()
+    await settle()
+    assert calls.begun[-1] == "last"
+
+
 async def test_among_others_so_many_begin_and_the_others_wait_in_order(calls: Calls) -> None:
     first, second, *_ = calls.crowd()
     calls.wait("a", "b", "c")
@@ -87,16 +99,16 @@ async def test_among_others_so_many_begin_and_the_others_wait_in_order(calls: Ca
 async def test_who_is_below_its_share_never_waits_for_another(calls: Calls) -> None:
     calls.crowd()
     calls.wait(*"abcdefgh")
-    for _ in range(CALL.at_once):
+    for _ in range(CALL.at_once_among_others):
         calls.begin("other")
     calls.begin("another")
 
 
 async def test_calls_begun_before_another_came_count(calls: Calls) -> None:
-    begun = [calls.begin("flood") for _ in range(3 * CALL.at_once)]
+    begun = [calls.begin("flood") for _ in range(3 * CALL.at_once_among_others)]
     calls.begin("other")
     calls.wait("a")
-    for turn in begun[: 2 * CALL.at_once]:
+    for turn in begun[: 2 * CALL.at_once_among_others]:
         turn.end()
     await settle()
     assert "a" not in calls.begun
@@ -137,7 +149,7 @@ async def test_a_call_that_takes_long_counts_no_more(calls: Calls) -> None:
 
 async def test_all_begin_once_the_others_have_not_called_for_long(calls: Calls) -> None:
     calls.crowd()
-    names = [f"{number}" for number in range(3 * CALL.at_once)]
+    names = [f"{number}" for number in range(3 * CALL.at_once_among_others)]
     calls.wait(*names)
     await settle()
     calls.pass_time(turns.PERIOD)
@@ -210,7 +222,7 @@ async def test_room_to_wait_shrinks_as_it_fills_and_a_newcomer_finds_some(
     assert [task.done() for task in waiting] == [False] * 4 + [True] * 2
     with pytest.raises(Overloaded, match="too many"):
         await waiting[-1]
-    for _ in range(CALL.at_once):
+    for _ in range(CALL.at_once_among_others):
         calls.begin("newcomer")
     newcomers = [calls.call("newcomer") for _ in range(3)]
     await settle()
