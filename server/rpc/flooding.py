@@ -36,7 +36,8 @@ BUSY_FOR, BUSY, SATURATED, LEAST_BUSY = 0.05, 0.5, 0.8, 0.2
 # What may be sent in a second while it is busy, beside calls; in bytes.
 FREE_BYTES = 1 << 20
 # While it is saturated, and in the second after somebody was unwelcome, or memory short, strangers have to make do with
-# what a first call takes, while memory is critical with what a plain one takes, and with what TLS takes before it.
+# what a first call takes, while memory is critical with what a plain one takes, and with what TLS takes before it; and
+# so has everybody, beside calls, while memory is short.
 STRANGER_BYTES, LEAST_STRANGER_BYTES, TLS_BYTES = 3 << 10, 1 << 10, 6 << 10
 SECOND = 1.0
 # From this much memory on, beside what calls hold, it is short, and from the second on, in all, critical: then, if all
@@ -81,7 +82,8 @@ class _Watch:
     def _look(self, unwelcome: set[str], resident: int) -> bool:
         """Shuts out who is unwelcome, or floods, and tells whether there may be more of them."""
         now = time.monotonic()
-        if unwelcome or resident - self._buffers.held > SHORT:
+        is_short = resident - self._buffers.held > SHORT
+        if unwelcome or is_short:
             self._besieged_until = now + SECOND
         is_besieged = now < self._besieged_until
         is_pressed = self._grpcio.is_busy(now) or is_besieged
@@ -95,18 +97,17 @@ class _Watch:
         stranger_bytes = self._tls_bytes + (LEAST_STRANGER_BYTES if resident > CRITICAL else STRANGER_BYTES)
 
         def floods(peer: str) -> bool:
-            if (is_besieged or self._grpcio.is_saturated) and peer not in holders:
-                return excess[peer] > stranger_bytes
-            return excess[peer] > FREE_BYTES + READ_BYTES * arriving.get(peer, 0)
+            is_strict = is_short if peer in holders else is_besieged or self._grpcio.is_saturated
+            return excess[peer] > (stranger_bytes if is_strict else FREE_BYTES) + READ_BYTES * arriving.get(peer, 0)
 
-        flooding = {peer for peer in excess if is_pressed and peer not in self._silenced and floods(peer)}
-        suspects = flooding - holders.keys()
-        # Key holders not at the first look: what they send may be of calls that are not taken in yet.
+        flooding = {peer for peer in excess if is_pressed and floods(peer)}
+        # Who may turn out to be none: of key holders, it may be calls that are not taken in yet.
+        suspects = flooding if is_short else flooding - holders.keys()
         unwelcome |= flooding & self._flooded - suspects
         self._flooded = flooding
         if resident > CRITICAL and not unwelcome | suspects:
             unwelcome = _largest(excess)
-        self._silenced.look(found, holders, now)
+        self._silenced.look(found, holders.keys() - flooding, now)
         self._shut_out(found, unwelcome, suspects - unwelcome)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
@@ -131,7 +132,7 @@ class _Watch:
         for peer in unwelcome - {each.peer for each in found}:
             self._callers.shut_out_no_longer(peer)
         if shut_out:
-            logger.warning("connections are shut out that send more than calls with good keys take: %d", shut_out)
+            logger.warning("connections are silenced that send more than calls with good keys take: %d", shut_out)
 
 
 def _largest(excess: Mapping[str, int]) -> set[str]:

@@ -1,8 +1,8 @@
 """Connections from which nothing is heard any more, and whose peers are not told.
 
 Whoever is cut off comes back at once, and what it sent before is still to be worked on. Whoever is not told waits: so
-what an attack costs is bounded by how many connections the attacker has. And whoever was taken for an attacker, but
-turns out to have a good key, is heard again.
+what an attack costs is bounded by how many connections the attacker has. And whoever was suspected, but turns out to
+make calls with a good key, is heard again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SILENCE = 10.0
 
 @dataclass(slots=True)
 class _Silent:
-    """A suspect is a stranger who may become known as a key holder; `is_torn` says that something of it was lost."""
+    """A suspect may turn out to be none; `is_torn` says that something of it was lost."""
 
     cookie: int
     until: float
@@ -50,18 +50,18 @@ class Silenced:
             silent.is_torn = connection.discard()
         return True
 
-    def look(self, found: Iterable[Connection], holders: Container[str], now: float) -> None:
-        """Hears suspects again who have become key holders, and cuts off who has been silent for long enough; what the
-        others sent just before is thrown away. `found` are all connections."""
+    def look(self, found: Iterable[Connection], innocent: Container[str], now: float) -> None:
+        """Hears suspects again who are innocent, and cuts off who has been silent for long enough; what the others have
+        sent and is not read is thrown away. `found` are all connections."""
         there = {each.peer: each for each in found}
         for peer, silent in list(self._silent.items()):
             connection = there.get(peer)
             if connection is None or connection.cookie != silent.cookie:
                 self._end(peer)
-            elif silent.is_suspect and peer in holders and not silent.is_torn:
+            elif silent.is_suspect and peer in innocent and not silent.is_torn:
                 self._end(peer)
                 connection.hear()
-            elif silent.until <= now or (silent.is_suspect and peer in holders):
+            elif silent.until <= now or (silent.is_suspect and peer in innocent):
                 # Before the port is anybody else's.
                 self._end(peer)
                 connection.abort()
