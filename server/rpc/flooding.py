@@ -112,11 +112,13 @@ class _Watch:
         if now >= self._second_ends:
             self._second_ends = now + SECOND
             # What was too much stays counted, for it may not have been read yet.
-            unforgiven = {peer for peer, size in excess.items() if is_pressed and size > stranger_bytes}
-            self._earlier = {**self._before, **{peer: self._earlier.get(peer, 0) for peer in unforgiven}}
-            self._before = {**beside, **{peer: self._earlier[peer] for peer in unforgiven}}
+            self._begin_second(beside, {peer for peer in excess if is_pressed and excess[peer] > stranger_bytes})
             self._callers.forget((taken.keys() | holders.keys()) - beside.keys())
         return is_pressed
+
+    def _begin_second(self, beside: Mapping[str, int], unforgiven: set[str]) -> None:
+        self._earlier = {**self._before, **{peer: self._earlier.get(peer, 0) for peer in unforgiven}}
+        self._before = {**beside, **{peer: self._earlier[peer] for peer in unforgiven}}
 
     def _since_earlier(self, peer: str, size: int) -> int:
         earlier = self._earlier.get(peer, 0)
