@@ -7,7 +7,9 @@ refuses whoever comes when it is full, and to open connections costs a stranger 
 from __future__ import annotations
 
 import logging
+import math
 import os
+import resource
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -41,15 +43,16 @@ class _Crowd:
     def look_until(self, stopped: threading.Event) -> None:
         """Looks again and again."""
         while not stopped.wait(LOOK_EVERY):
-            open_files = len(os.listdir(_OPEN_FILES))  # noqa: PTH208  # only their number is wanted
+            # Each is an open file. Where the process may have few of those, others need some of them, too.
+            most = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
             # Well before there are too many: who was there at the last look has had time to show a key.
-            if open_files > MAX_CONNECTIONS // 2:
-                self._look()
+            if _open_files() > most // 2:
+                self._look(most)
 
-    def _look(self) -> None:
+    def _look(self, most: int) -> None:
         before, now = self._found, {each.peer: each for each in connections(self._port)}
         self._found = {peer: now[peer] for peer in (*before, *now) if peer in now}
-        excess = len(now) - MAX_CONNECTIONS
+        excess = len(now) - most
         if excess > 0:
             organizations = self._callers.organizations()
             idle = [peer for peer in self._found if peer in before and peer not in organizations]
@@ -57,6 +60,14 @@ class _Crowd:
             leaving = [*idle, *_largest_groups_first(others, organizations)][:excess]
             cut = sum(self._found[peer].abort() for peer in leaving)
             logger.warning("there are too many connections, and some make way for new ones: %d", cut)
+
+
+def _open_files() -> float:
+    try:
+        return len(os.listdir(_OPEN_FILES))  # noqa: PTH208  # only their number is wanted
+    except OSError:
+        # To count them takes one, and there is none left.
+        return math.inf
 
 
 def _largest_groups_first(peers: Sequence[str], organizations: Mapping[str, str]) -> Sequence[str]:

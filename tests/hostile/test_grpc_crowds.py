@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, suppress
 
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2
 
 from tests.bench.http2 import ACK, MAX_WINDOW, Type, frame
-from tests.conftest import Deployment
+from tests.conftest import Deployment, by_serving_role, new_tenant
 from tests.hostile.grpc_wire import SERVICE, Wire
 from tests.hostile.others import others_unhurt
+from tests.support.clients import GrpcClient
+from tests.support.process import COMMAND, Service, environment, eventually
 from tests.support.raw import MEBIBYTE
 
 # More than the service keeps.
@@ -35,6 +39,23 @@ def test_crowds_do_not_keep_others_out(deployment: Deployment, is_known: bool) -
                 if is_known:
                     wire.call(f"{SERVICE}/CreateParticipant", [("x-api-key", deployment.tenant.key)], ended=True)
         time.sleep(1)
+
+
+def test_a_crowd_that_takes_all_files_that_may_be_open(
+    new_database: Callable[[], AbstractContextManager[str]],
+) -> None:
+    few_files = ("sh", "-c", 'ulimit -n 512 && exec "$0" "$@"', COMMAND)
+    with new_database() as conninfo, ExitStack() as stack:
+        key = new_tenant(conninfo, "acme").key
+        service = Service(environment(DATABASE_URL=by_serving_role(conninfo)), few_files)
+        stack.callback(service.stop)
+        host, _, port = service.grpc_address.rpartition(":")
+        for _ in range(600):
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
+        client = GrpcClient(service.grpc_address, key)
+        stack.callback(client.close)
+        eventually(lambda: client.create({"external_id": "another"}).code == "OK")
+        assert not service.has_ended
 
 
 @pytest.mark.parametrize("call", [f"{HEALTH}/Check", f"{HEALTH}/Watch", REFLECTION])
