@@ -96,12 +96,13 @@ class Interceptor:
         request_id: str | None = None,
         time_left: float | None,
         peer: Callable[[], str],
+        known: Callable[[str], None] | None = None,
     ) -> Message:
         """Authenticates, waits for the caller's turn, then receives the request, then calls the method.
 
         `metadata` has lower-case names; `request_id` is the one the answer has, None for one that only a failure has;
-        `time_left` is what is left of the caller's deadline, in seconds; `peer` tells where it calls from. Nothing of
-        a request is read before its caller is known. The deadline is kept where a call waits, and not here: a timer
+        `time_left` is what is left of the caller's deadline, in seconds; `peer` tells where it calls from; `known` is
+        told whose the call is, before its turn. Nothing of a request is read before that. The deadline is kept where a call waits, and not here: a timer
         around every call would cost more than the rest of this method.
         """
         started = time.perf_counter()
@@ -112,6 +113,8 @@ class Interceptor:
         deadline = self._loop.time() + min(DEFAULT_TIMEOUT if time_left is None else time_left, MAX_TIMEOUT)
         try:
             organization_id = await self._authenticator.authenticate(key, deadline)
+            if known is not None:
+                known(organization_id)
             kind = BATCH if name in BATCHES else CALL
             turn = self._turns.try_begin(organization_id, kind)
             if turn is None:

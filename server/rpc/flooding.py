@@ -22,7 +22,7 @@ from server.api.buffers import Buffers
 from server.operations.memory import ResidentMemory
 from server.rpc.callers import Callers
 from server.rpc.connections import Connection, connections, watch_forever
-from server.rpc.receiving import READ_BYTES
+from server.rpc.receiving import MAX_CALLS, READ_BYTES, UNASKED_BYTES
 from server.rpc.silenced import Silenced
 
 logger = logging.getLogger(__name__)
@@ -97,8 +97,12 @@ class _Watch:
         stranger_bytes = self._tls_bytes + (LEAST_STRANGER_BYTES if resident > CRITICAL else STRANGER_BYTES)
 
         def floods(peer: str) -> bool:
-            is_strict = is_short if peer in holders else is_besieged or self._grpcio.is_saturated
-            return excess[peer] > (stranger_bytes if is_strict else FREE_BYTES) + READ_BYTES * arriving.get(peer, 0)
+            if peer not in holders:
+                least = stranger_bytes if is_besieged or self._grpcio.is_saturated else FREE_BYTES
+            else:
+                # Calls may be here that are not taken in yet.
+                least = stranger_bytes if is_short else FREE_BYTES + MAX_CALLS * UNASKED_BYTES
+            return excess[peer] > least + READ_BYTES * arriving.get(peer, 0)
 
         flooding = {peer for peer in excess if is_pressed and floods(peer)}
         # Who may turn out to be none: of key holders, it may be calls that are not taken in yet.

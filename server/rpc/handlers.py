@@ -120,7 +120,6 @@ def _answer(
         context.add_done_callback(close)  # type: ignore[arg-type]  # grpc-stubs has a class where a function goes
 
         async def receive(organization_id: str, deadline: float) -> Message:
-            callers.open(context, organization_id)
             request = await receiver.receive(context, room, organization_id, deadline)
             callers.arrived(context, len(request))
             room.resize(call_bytes)
@@ -130,7 +129,14 @@ def _answer(
         calls.begin()
         try:
             response = await interceptor.run(
-                name, call_method, receive, metadata, time_left=context.time_remaining(), peer=context.peer
+                name,
+                call_method,
+                receive,
+                metadata,
+                time_left=context.time_remaining(),
+                peer=context.peer,
+                # Before its turn: what it sends while it waits is of a call with a good key.
+                known=partial(callers.open, context),
             )
             serialized = response.SerializeToString()
             size = ANSWER_COPIES * len(serialized)

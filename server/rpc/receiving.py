@@ -14,6 +14,8 @@ from server.rpc.calls import Context
 MAX_REQUEST_BYTES = 4 << 20
 # What grpcio reads at the most. It refuses what is larger in its own words, so a little more is read to refuse in ours.
 READ_BYTES = 5 << 20
+# How many calls a connection may have at once, and what each may send before it is taken in and its message asked for.
+MAX_CALLS, UNASKED_BYTES = 100, 64 << 10
 # How long a message may take to arrive, and how often those that are on their way are looked at; in seconds.
 RECEIVE_TIMEOUT = 10.0
 LOOK_EVERY = 0.25

@@ -21,7 +21,7 @@ from server.rpc.crowding import MAX_CONNECTIONS
 from server.rpc.handlers import MAX_METADATA_BYTES, service_handlers
 from server.rpc.health import health_handlers
 from server.rpc.keyless import Keyless
-from server.rpc.receiving import READ_BYTES
+from server.rpc.receiving import MAX_CALLS, READ_BYTES, UNASKED_BYTES
 from server.rpc.reflection import reflection_handlers
 from server.rpc.tls import server_credentials
 from server.sockets import bound
@@ -55,7 +55,11 @@ OPTIONS = [
     ("grpc.http2.settings_timeout", 10_000),
     # Left on, a call whose headers are too large is kept for up to a second before it is refused, with its headers.
     ("grpc.http.tarpit", 0),
-    ("grpc.max_concurrent_streams", 100),
+    ("grpc.max_concurrent_streams", MAX_CALLS),
+    # What a call may send before its message is asked for. Left to find out by itself what a connection can carry,
+    # grpcio lets it be megabytes.
+    ("grpc.http2.lookahead_bytes", UNASKED_BYTES),
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.server_handshake_timeout_ms", 10_000),
     # Calls that wait to be taken in, and take some kilobytes each, also those of callers who have gone. From the first
     # on grpcio refuses some, by chance, and from the second on all.

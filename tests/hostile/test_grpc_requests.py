@@ -86,6 +86,19 @@ def test_messages_that_never_end_keep_no_other_organization_out(deployment: Depl
     client.close()
 
 
+def test_a_connection_may_carry_a_hundred_large_batches_at_once(deployment: Deployment) -> None:
+    attributes = {f"{number}": "x" * 4_000 for number in range(10)}
+    requests = [
+        messages.CreateParticipantRequest(external_id=f"large-{number}", attributes=attributes) for number in range(25)
+    ]
+    batch = messages.BatchCreateParticipantsRequest(requests=requests).SerializeToString()
+    metadata = [("x-api-key", deployment.tenant.key)]
+    with grpc.insecure_channel(deployment.service.grpc_address) as channel:
+        call: Any = channel.unary_unary(f"/{SERVICE}/BatchCreateParticipants")
+        calls = [call.future(batch, metadata=metadata, timeout=30) for _ in range(100)]
+        assert {each.code() for each in calls} == {grpc.StatusCode.OK}
+
+
 def _pour(wire: Wire, metadata: list[tuple[str, str]]) -> None:
     # The test closes the connection once it has seen enough.
     with suppress(OSError):
