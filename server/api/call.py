@@ -102,8 +102,9 @@ class Interceptor:
 
         `metadata` has lower-case names; `request_id` is the one the answer has, None for one that only a failure has;
         `time_left` is what is left of the caller's deadline, in seconds; `peer` tells where it calls from; `known` is
-        told whose the call is, before its turn. Nothing of a request is read before that. The deadline is kept where a call waits, and not here: a timer
-        around every call would cost more than the rest of this method.
+        told whose the call is, before its turn. Nothing of a request is read before its caller is known. The deadline
+        is kept where a call waits, and not here: a timer around every call would cost more than the rest of this
+        method.
         """
         started = time.perf_counter()
         span = self._telemetry.call_started(name, metadata)

@@ -20,7 +20,10 @@ FRAMES_BYTES = 17 << 10
 KEYLESS_BYTES = 1 << 10
 # How many calls may be wasted within this time, in seconds: by strangers together, and by the key holders of each
 # organization. Short, so that a burst shows before all of it has been taken in.
-MAX_WASTED, WASTED_WITHIN = 100, 0.1
+MAX_WASTED, WASTED_WITHIN = 120, 0.1
+# From so many on, strangers get their answer this much later, in seconds: a client that calls again once it has its
+# answer, then wastes no more than may be.
+FEW_WASTED, PAUSE = 10, 0.15
 # Who gives a call up so shortly before its deadline does so because of that, in seconds.
 ABOUT_NOW = 0.05
 
@@ -70,10 +73,15 @@ class Callers:
         """Returns the calls whose answers are not read yet, with their peers."""
         return {call: peer for call, peer in self._open.items() if call.done()}
 
-    def refused(self, call: Context, error: ServiceError) -> None:
-        """Counts a call without a good key. One connection may carry many callers', so a key holder's do not count."""
+    async def refused(self, call: Context, error: ServiceError) -> None:
+        """Counts a call without a good key, and keeps its answer back for a moment where such calls are many.
+
+        One connection may carry many callers', so a key holder's do not count.
+        """
         if isinstance(error, Unauthenticated) and (peer := call.peer()) not in self._organizations:
             self._waste(peer)
+            if self._wasted[None] > FEW_WASTED:
+                await asyncio.sleep(PAUSE)
 
     def given_up(self, call: Context) -> None:
         """Counts a call that its caller has given up, if it was not begun yet, and its deadline is not the reason."""

@@ -148,7 +148,7 @@ def _answer(
             callers.given_up(context)
             raise
         except ServiceError as error:
-            callers.refused(context, error)
+            await callers.refused(context, error)
             if calls.hold is not None:
                 await calls.hold.wait()
             request_id = (isinstance(error, Internal) and error.request_id) or request_id_from(metadata)

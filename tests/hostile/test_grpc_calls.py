@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -65,6 +66,23 @@ def test_a_connection_that_carries_a_good_key_may_carry_any_number_of_bad_ones(d
                     _, flags, number, _ = wire.next_frame()
                     if flags & END_STREAM:
                         waiting.discard(number)
+
+
+@pytest.mark.parametrize("at_once", [1, 32])
+def test_a_client_that_waits_for_its_answers_may_try_a_bad_key_again_and_again(
+    deployment: Deployment, at_once: int
+) -> None:
+    def call_again(client: GrpcClient) -> set[str]:
+        codes, until = set(), time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            codes.add(client.create({"external_id": "bad"}).code)
+        return codes
+
+    client = GrpcClient(deployment.service.grpc_address, "sk_malformed")
+    with ThreadPoolExecutor(at_once) as threads:
+        codes = set().union(*threads.map(call_again, [client] * at_once))
+    client.close()
+    assert codes == {"UNAUTHENTICATED"}
 
 
 @pytest.mark.parametrize("size", [4, *(pytest.param(size, marks=alone) for size in (32, 300))])
