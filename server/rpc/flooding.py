@@ -108,11 +108,12 @@ class _Watch:
         # Who may turn out to be none: of key holders, it may be calls that are not taken in yet.
         suspects = flooding if is_short else flooding - holders.keys()
         unwelcome |= flooding & self._flooded - suspects
+        persistent = suspects & self._flooded - holders.keys()
         self._flooded = flooding
         if resident > CRITICAL and not unwelcome | suspects:
             unwelcome = _largest(excess)
         self._silenced.look(found, holders.keys() - flooding, now)
-        self._shut_out(found, unwelcome, suspects - unwelcome)
+        self._shut_out(found, unwelcome, suspects - unwelcome, persistent)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
             # What was too much stays counted, for it may not have been read yet.
@@ -129,12 +130,21 @@ class _Watch:
         # Who has sent less than before is somebody else, who has the port now.
         return size - earlier if size >= earlier else size
 
-    def _shut_out(self, found: Sequence[Connection], unwelcome: set[str], suspects: set[str]) -> None:
+    def _shut_out(
+        self, found: Sequence[Connection], unwelcome: set[str], suspects: set[str], persistent: set[str]
+    ) -> None:
+        """Silences the unwelcome and the suspects. Where that cannot be, it cuts off the unwelcome, and of the suspects
+        those who are `persistent`: they have had the time to be known."""
         now = time.monotonic()
         shut_out = 0
         for each in found:
-            if each.peer in unwelcome | suspects and each.peer not in self._silenced:
-                shut_out += self._silenced.silence(each, is_suspect=each.peer in suspects, now=now)
+            if each.peer not in unwelcome | suspects or each.peer in self._silenced:
+                continue
+            if self._silenced.silence(each, is_suspect=each.peer in suspects, now=now):
+                shut_out += 1
+            elif each.peer in unwelcome | persistent:
+                self._callers.shut_out_no_longer(each.peer)
+                shut_out += each.abort()
         for peer in unwelcome - {each.peer for each in found}:
             self._callers.shut_out_no_longer(peer)
         if shut_out:

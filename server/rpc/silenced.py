@@ -41,10 +41,9 @@ class Silenced:
         return peer in self._silent
 
     def silence(self, connection: Connection, *, is_suspect: bool, now: float) -> bool:
-        """Silences a connection, or cuts it off where that cannot be done, and tells whether it was there."""
+        """Silences a connection, and tells whether it could be: newer kernels let nobody who has not CAP_NET_ADMIN."""
         if not connection.silence():
-            self._ended(connection.peer)
-            return connection.abort()
+            return False
         silent = self._silent[connection.peer] = _Silent(connection.cookie, now + SILENCE, is_suspect)
         if not is_suspect:
             silent.is_torn = connection.discard()
