@@ -19,8 +19,10 @@ from server.operations.memory import can_tell
 # Every method of a `socket` lets the other threads run first, which for a thousand sockets takes seconds when those are
 # busy; what is called by this does not.
 _libc = ctypes.PyDLL(None)
-# In struct tcp_info of Linux: how many bytes the peer has acknowledged, and how many it has sent.
+# In struct tcp_info of Linux: how many bytes the peer has acknowledged, and how many it has sent. Its first byte is the
+# state.
 _TRAFFIC, _TRAFFIC_AT = struct.Struct("=QQ"), 120
+_ESTABLISHED = 1
 # In struct sockaddr_in and sockaddr_in6: the family and the port, then where the address is.
 _NAME, _ADDRESS_AT = struct.Struct("=H2s"), {socket.AF_INET: slice(4, 8), socket.AF_INET6: slice(8, 24)}
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -61,11 +63,26 @@ class Connection:
     sent: int
     file: int
 
-    def silence(self) -> bool:
-        """Has no more data come in, and tells whether that could be done.
+    def seize(self) -> Seized | None:
+        """Takes the connection from grpcio, for which it has ended, and keeps it open; None where it is gone.
 
-        The peer is not told: to it, everything that it sends is lost on the way, and it sends it again and again.
+        The peer is not told. Whatever it sends is not read, and soon it cannot send any more.
         """
+        if not self._is_there():
+            return None
+        kept = _libc.fcntl(self.file, fcntl.F_DUPFD_CLOEXEC, 0)
+        # One that never was connected: grpcio finds that out as soon as it reads or writes, and closes it.
+        dead = _libc.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC, 0)
+        if kept < 0 or dead < 0 or _libc.dup3(dead, self.file, os.O_CLOEXEC) < 0:
+            for file in (kept, dead):
+                _libc.close(file)
+            return None
+        _libc.close(dead)
+        return Seized(kept)
+
+    def mute(self) -> bool:
+        """Has no more data come in, and tells whether that could be done: newer kernels let nobody who has not
+        CAP_NET_ADMIN. To the peer, everything that it sends is lost on the way, and it sends it again and again."""
         return self._set(_SO_ATTACH_FILTER, _NO_DATA)
 
     def hear(self) -> bool:
@@ -91,6 +108,24 @@ class Connection:
 
     def _is_there(self) -> bool:
         return _name(_libc.getpeername, self.file) == self.peer
+
+
+@dataclass(frozen=True, slots=True)
+class Seized:
+    """A connection that grpcio has no more."""
+
+    file: int
+
+    def is_open(self) -> bool:
+        """Tells whether the peer is still there."""
+        info, size = ctypes.create_string_buffer(1), ctypes.c_uint(1)
+        _libc.getsockopt(self.file, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size))
+        return info.raw[0] == _ESTABLISHED
+
+    def close(self) -> None:
+        """Ends the connection, as if it had never been."""
+        _libc.connect(self.file, _NOWHERE, len(_NOWHERE))
+        _libc.close(self.file)
 
 
 def connections(port: int) -> Iterator[Connection]:

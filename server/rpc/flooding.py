@@ -107,13 +107,13 @@ class _Watch:
         flooding = {peer for peer in excess if is_pressed and floods(peer)}
         # Who may turn out to be none: of key holders, it may be calls that are not taken in yet.
         suspects = flooding if is_short else flooding - holders.keys()
-        unwelcome |= flooding & self._flooded - suspects
-        persistent = suspects & self._flooded - holders.keys()
+        # Who could not be muted, and has had the time to be known, is one no more; of key holders that is never sure.
+        unwelcome |= flooding & self._flooded - (suspects & holders.keys())
         self._flooded = flooding
         if resident > CRITICAL and not unwelcome | suspects:
             unwelcome = _largest(excess)
         self._silenced.look(found, holders.keys() - flooding, now)
-        self._shut_out(found, unwelcome, suspects - unwelcome, persistent)
+        self._shut_out(found, unwelcome, suspects)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
             # What was too much stays counted, for it may not have been read yet.
@@ -130,25 +130,20 @@ class _Watch:
         # Who has sent less than before is somebody else, who has the port now.
         return size - earlier if size >= earlier else size
 
-    def _shut_out(
-        self, found: Sequence[Connection], unwelcome: set[str], suspects: set[str], persistent: set[str]
-    ) -> None:
-        """Silences the unwelcome and the suspects. Where that cannot be, it cuts off the unwelcome, and of the suspects
-        those who are `persistent`: they have had the time to be known."""
+    def _shut_out(self, found: Sequence[Connection], unwelcome: set[str], suspects: set[str]) -> None:
         now = time.monotonic()
-        shut_out = 0
+        silenced = 0
         for each in found:
-            if each.peer not in unwelcome | suspects or each.peer in self._silenced:
+            if each.peer in self._silenced:
                 continue
-            if self._silenced.silence(each, is_suspect=each.peer in suspects, now=now):
-                shut_out += 1
-            elif each.peer in unwelcome | persistent:
-                self._callers.shut_out_no_longer(each.peer)
-                shut_out += each.abort()
+            if each.peer in unwelcome:
+                silenced += self._silenced.keep(each, now)
+            elif each.peer in suspects:
+                silenced += self._silenced.mute(each, now)
         for peer in unwelcome - {each.peer for each in found}:
             self._callers.shut_out_no_longer(peer)
-        if shut_out:
-            logger.warning("connections are silenced that send more than calls with good keys take: %d", shut_out)
+        if silenced:
+            logger.warning("connections are silenced that send more than calls with good keys take: %d", silenced)
 
 
 def _largest(excess: Mapping[str, int]) -> set[str]:
