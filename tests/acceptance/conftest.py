@@ -1,15 +1,32 @@
-"""What the acceptance tests share: a look into the service's database, and keys of participants that are new."""
+"""What the acceptance tests share: a service, a look into its database, and keys of participants that are new."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 
-from tests.conftest import Deployment
+from tests.conftest import Deployment, deployed, new_tenant
+
+
+@pytest.fixture(scope="session")
+def _deployment(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Deployment]:
+    with new_database() as conninfo, deployed(conninfo) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def deployment(_deployment: Deployment, request: pytest.FixtureRequest) -> Deployment:
+    """The service that all modules share which need no other settings, with organizations of the module's own."""
+    tenant, stranger = (
+        new_tenant(_deployment.conninfo, f"{name} of {request.module.__name__}") for name in ("acme", "globex")
+    )
+    return replace(_deployment, tenant=tenant, stranger=stranger)
 
 
 @pytest.fixture

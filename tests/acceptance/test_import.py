@@ -48,7 +48,10 @@ def reasons(rejects: Path) -> dict[int, str]:
 
 def stored(deployment: Deployment, external_id: str) -> Mapping[str, Any]:
     with psycopg.connect(deployment.conninfo, row_factory=psycopg.rows.dict_row) as connection:
-        row = connection.execute("SELECT * FROM participants WHERE external_id = %s", [external_id]).fetchone()
+        row = connection.execute(
+            "SELECT * FROM participants WHERE (organization_id, external_id) = (%s, %s)",
+            [deployment.tenant.organization_id, external_id],
+        ).fetchone()
     assert row is not None
     return row
 

@@ -93,31 +93,31 @@ def body(key: str) -> bytes:
     return decoded
 
 
-def without_checksum(conninfo: str) -> str:
+def without_checksum(deployment: Deployment) -> str:
     """Makes a key as they were made before keys had a checksum."""
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        key_id, key = administration.create_key(connection, "acme", "old", None)
+    with psycopg.connect(deployment.conninfo, autocommit=True) as connection:
+        key_id, key = administration.create_key(connection, deployment.tenant.name, "old", None)
         old = "sk_" + urlsafe_b64encode(body(key)).decode()
         connection.execute("UPDATE api_keys SET digest = %s WHERE key_id = %s", (digest(old), key_id))
     return old
 
 
-def revoked(conninfo: str) -> str:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        key_id, key = administration.create_key(connection, "acme", "revoked", None)
+def revoked(deployment: Deployment) -> str:
+    with psycopg.connect(deployment.conninfo, autocommit=True) as connection:
+        key_id, key = administration.create_key(connection, deployment.tenant.name, "revoked", None)
         administration.revoke_key(connection, key_id)
     return key
 
 
-def expired(conninfo: str) -> str:
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        key_id, key = administration.create_key(connection, "acme", "expired", None)
+def expired(deployment: Deployment) -> str:
+    with psycopg.connect(deployment.conninfo, autocommit=True) as connection:
+        key_id, key = administration.create_key(connection, deployment.tenant.name, "expired", None)
         connection.execute("UPDATE api_keys SET expires_at = now() - interval '1 second' WHERE key_id = %s", (key_id,))
     return key
 
 
 def test_every_unusable_key_gets_one_and_the_same_answer(caller: Caller, deployment: Deployment) -> None:
-    key, conninfo = deployment.tenant.key, deployment.conninfo
+    key = deployment.tenant.key
     headers: dict[str, Headers] = {
         "absent": [],
         "empty": [("x-api-key", "")],
@@ -131,8 +131,8 @@ def test_every_unusable_key_gets_one_and_the_same_answer(caller: Caller, deploym
         "of an unknown organization": [("x-api-key", encode(bytes(48)))],
         "of another organization": [("x-api-key", of_the_stranger(key, deployment.stranger.key))],
         "with another secret": [("x-api-key", with_another_secret(key))],
-        "revoked": [("x-api-key", revoked(conninfo))],
-        "expired": [("x-api-key", expired(conninfo))],
+        "revoked": [("x-api-key", revoked(deployment))],
+        "expired": [("x-api-key", expired(deployment))],
         "of another scheme": [("authorization", f"Basic {key}")],
         "without a scheme": [("authorization", key)],
         "without a key": [("authorization", "Bearer")],
@@ -144,7 +144,7 @@ def test_every_unusable_key_gets_one_and_the_same_answer(caller: Caller, deploym
 
 
 def test_a_key_from_before_keys_had_a_checksum_works(caller: Caller, deployment: Deployment) -> None:
-    assert caller.call([("x-api-key", without_checksum(deployment.conninfo))]) == ("OK", "")
+    assert caller.call([("x-api-key", without_checksum(deployment))]) == ("OK", "")
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "BeArEr"])
@@ -174,7 +174,7 @@ def test_an_unauthenticated_answer_says_why_for_machines(deployment: Deployment)
 def test_a_key_that_is_revoked_stops_working_within_ten_seconds(deployment: Deployment) -> None:
     variables = environment(DATABASE_URL=deployment.conninfo)
     service = deployment.service
-    key = run("keys", "create", "--organization", "acme", env=variables).stdout.strip()
+    key = run("keys", "create", "--organization", deployment.tenant.name, env=variables).stdout.strip()
     clients: list[Client] = [GrpcClient(service.grpc_address, key), HttpClient(service.http_url, key)]
     assert [client.create({"external_id": "one"}).code for client in clients] == ["OK", "OK"]
 
@@ -192,7 +192,7 @@ def test_a_key_that_is_revoked_stops_working_within_ten_seconds(deployment: Depl
 def test_a_rotated_key_and_the_one_that_follows_both_work_until_the_overlap_ends(deployment: Deployment) -> None:
     service = deployment.service
     with psycopg.connect(deployment.conninfo, autocommit=True) as connection:
-        key_id, old = administration.create_key(connection, "acme", "rotated", None)
+        key_id, old = administration.create_key(connection, deployment.tenant.name, "rotated", None)
         client = GrpcClient(service.grpc_address, old)
         assert client.create({"external_id": "rotated"}).code == "OK"
         new = administration.rotate_key(connection, key_id, timedelta(hours=1)).key
