@@ -42,6 +42,15 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * (cpu_count() or 1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mixes the folders evenly: the tests of one mostly compute, those of another mostly wait."""
+    folders: dict[Path, list[Path]] = {}
+    for path in dict.fromkeys(item.path for item in items):
+        folders.setdefault(path.parent, []).append(path)
+    places = {path: place / len(paths) for paths in folders.values() for place, path in enumerate(paths)}
+    items.sort(key=lambda item: places[item.path])
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """How to connect to a Postgres as somebody who may create databases."""
