@@ -20,7 +20,7 @@ from tests.support.raw import MEBIBYTE, forget_most_resident_bytes, most_residen
 IS_ALONE = "PYTEST_XDIST_WORKER" not in environ
 # How long the others may wait, and where dozens or hundreds do at once what is hardest to bear; in seconds. Beside
 # other tests everybody waits longer; the attack comes from the same machine in any case.
-WORST_SECONDS, WORST_OF_CROWDS = (0.5, 1.5) if IS_ALONE else (4.0, 4.0)
+WORST_SECONDS, WORST_OF_CROWDS = (0.5, 2.0) if IS_ALONE else (4.0, 4.0)
 # What takes a whole processor to attack and another to withstand says nothing beside other tests.
 alone = pytest.mark.skipif(not IS_ALONE, reason="it wants the machine for itself: make hostile")
 MAX_BYTES, MAX_KEPT_BYTES = 512 * MEBIBYTE, 50 * MEBIBYTE
