@@ -110,8 +110,9 @@ class _Watch:
         # Who could not be muted, and has had the time to be known, is one no more; of key holders that is never sure.
         unwelcome |= flooding & self._flooded - (suspects & holders.keys())
         self._flooded = flooding
-        if resident > CRITICAL and not unwelcome | suspects:
-            unwelcome = _largest(excess)
+        heard = [peer for peer in excess if peer not in self._silenced]
+        if resident > CRITICAL and (unwelcome | suspects).isdisjoint(heard):
+            unwelcome = _largest({peer: excess[peer] - READ_BYTES * arriving.get(peer, 0) for peer in heard})
         self._silenced.look(found, holders.keys() - flooding, now)
         self._shut_out(found, unwelcome, suspects)
         if now >= self._second_ends:
