@@ -11,17 +11,20 @@ import math
 import os
 import resource
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from server.rpc.callers import Callers
-from server.rpc.connections import Connection, connections, watch_forever
+from server.rpc.connections import connections, watch_forever
 
 logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 2_048
 # How often it is looked for them, in seconds: in that time some thousands can come.
 LOOK_EVERY = 0.1
+# How long whoever has come is given to show a good key, in seconds: where many come, calls wait.
+TIME_TO_CALL = 1.0
 
 _OPEN_FILES = "/proc/self/fd"
 
@@ -37,28 +40,29 @@ class _Crowd:
     def __init__(self, port: int, callers: Callers) -> None:
         self._port = port
         self._callers = callers
-        # By peer, in the order in which they came, while there are many.
-        self._found: dict[str, Connection] = {}
+        # By peer, in the order in which they came, since when they are there, while there are many.
+        self._since: dict[str, float] = {}
 
     def look_until(self, stopped: threading.Event) -> None:
         """Looks again and again."""
         while not stopped.wait(LOOK_EVERY):
             # Each is an open file. Where the process may have few of those, others need some of them, too.
             most = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
-            # Well before there are too many: who was there at the last look has had time to show a key.
+            # Well before there are too many, so that it is known then since when each is there.
             if _open_files() > most // 2:
                 self._look(most)
 
     def _look(self, most: int) -> None:
-        before, now = self._found, {each.peer: each for each in connections(self._port)}
-        self._found = {peer: now[peer] for peer in (*before, *now) if peer in now}
-        excess = len(now) - most
+        now, found = time.monotonic(), {each.peer: each for each in connections(self._port)}
+        self._since = {peer: self._since.get(peer, now) for peer in (*self._since, *found) if peer in found}
+        excess = len(found) - most
         if excess > 0:
             organizations = self._callers.organizations()
-            idle = [peer for peer in self._found if peer in before and peer not in organizations]
-            others = [peer for peer in self._found if peer not in before or peer in organizations]
+            peers = self._since.items()
+            idle = [peer for peer, since in peers if since < now - TIME_TO_CALL and peer not in organizations]
+            others = [peer for peer, since in peers if since >= now - TIME_TO_CALL or peer in organizations]
             leaving = [*idle, *_largest_groups_first(others, organizations)][:excess]
-            cut = sum(self._found[peer].abort() for peer in leaving)
+            cut = sum(found[peer].abort() for peer in leaving)
             logger.warning("there are too many connections, and some make way for new ones: %d", cut)
 
 
