@@ -19,9 +19,8 @@ from server.operations.memory import can_tell
 # Every method of a `socket` lets the other threads run first, which for a thousand sockets takes seconds when those are
 # busy; what is called by this does not.
 _libc = ctypes.PyDLL(None)
-# In struct tcp_info of Linux: how many bytes the peer has acknowledged, and how many it has sent. Its first byte is the
-# state.
-_TRAFFIC, _TRAFFIC_AT = struct.Struct("=QQ"), 120
+# In struct tcp_info of Linux: how many bytes the peer has sent. Its first byte is the state.
+_RECEIVED, _RECEIVED_AT = struct.Struct("=Q"), 128
 _ESTABLISHED = 1
 # In struct sockaddr_in and sockaddr_in6: the family and the port, then where the address is.
 _NAME, _ADDRESS_AT = struct.Struct("=H2s"), {socket.AF_INET: slice(4, 8), socket.AF_INET6: slice(8, 24)}
@@ -44,15 +43,15 @@ class _Filter(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.POINTER(_Instruction)))
 
 
-# A program of Linux's classic BPF, which is run for each packet and returns how much of it to keep: the header
-# at the least, and here no more. So what we send is acknowledged, and whoever has left is let go.
+# A program of Linux's classic BPF, which is run for each packet and returns how much of it to keep: the header at the
+# least, and here no more. So what we send is acknowledged, and whoever has left is let go.
 _RETURN, _HEADER_ALONE = 0x06, 1
 _NO_DATA = _Filter(1, (_Instruction * 1)(_Instruction(_RETURN, 0, 0, _HEADER_ALONE)))
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A connection as it was when it was looked at: whose, as grpcio names it, and how many bytes went either way.
+    """A connection as it was when it was looked at: whose, as grpcio names it, and how many bytes it had received.
 
     `cookie` tells it from every other there ever was, also from the next with the same peer.
     """
@@ -60,7 +59,6 @@ class Connection:
     peer: str
     cookie: int
     received: int
-    sent: int
     file: int
 
     def seize(self) -> Seized | None:
@@ -85,9 +83,9 @@ class Connection:
         CAP_NET_ADMIN. To the peer, everything that it sends is lost on the way, and it sends it again and again."""
         return self._set(_SO_ATTACH_FILTER, _NO_DATA)
 
-    def hear(self) -> bool:
-        """Has data come in again, which the peer sends again, and tells whether that could be done."""
-        return self._set(_SO_DETACH_FILTER, ctypes.c_int())
+    def hear(self) -> None:
+        """Has data come in again, which the peer sends again."""
+        self._set(_SO_DETACH_FILTER, ctypes.c_int())
 
     def discard(self) -> bool:
         """Throws away what has come in and is not read, and tells whether there was anything."""
@@ -142,8 +140,8 @@ def connections(port: int) -> Iterator[Connection]:
         if _name(_libc.getsockname, file).endswith(ours) and (peer := _name(_libc.getpeername, file)):
             size = ctypes.c_uint(ctypes.sizeof(cookie))
             _libc.getsockopt(file, socket.SOL_SOCKET, _SO_COOKIE, ctypes.byref(cookie), ctypes.byref(size))
-            sent, received = _TRAFFIC.unpack_from(info, _TRAFFIC_AT)
-            yield Connection(peer, cookie.value, received, sent, file)
+            (received,) = _RECEIVED.unpack_from(info, _RECEIVED_AT)
+            yield Connection(peer, cookie.value, received, file)
 
 
 def _file_slots() -> int:

@@ -58,9 +58,9 @@ class _Crowd:
         excess = len(found) - most
         if excess > 0:
             organizations = self._callers.organizations()
-            peers = self._since.items()
-            idle = [peer for peer, since in peers if since < now - TIME_TO_CALL and peer not in organizations]
-            others = [peer for peer, since in peers if since >= now - TIME_TO_CALL or peer in organizations]
+            late = {peer for peer, since in self._since.items() if since < now - TIME_TO_CALL} - organizations.keys()
+            idle = [peer for peer in self._since if peer in late]
+            others = [peer for peer in self._since if peer not in late]
             leaving = [*idle, *_largest_groups_first(others, organizations)][:excess]
             cut = sum(found[peer].abort() for peer in leaving)
             logger.warning("there are too many connections, and some make way for new ones: %d", cut)
