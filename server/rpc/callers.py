@@ -24,8 +24,9 @@ MAX_WASTED, WASTED_WITHIN = 120, 0.1
 # From so many on, strangers get their answer this much later, in seconds: a client that calls again once it has its
 # answer, then wastes no more than may be.
 FEW_WASTED, PAUSE = 10, 0.15
-# Who gives a call up so shortly before its deadline does so because of that, in seconds.
-ABOUT_NOW = 0.05
+# Who gives a call up so shortly before its deadline does so because of that, and who has let it wait for so long had to
+# hold it open, of which a connection has few; in seconds.
+ABOUT_NOW, A_WHILE = 0.05, 0.1
 
 
 class Callers:
@@ -83,11 +84,14 @@ class Callers:
             if self._wasted[None] > FEW_WASTED:
                 await asyncio.sleep(PAUSE)
 
-    def given_up(self, call: Context) -> None:
-        """Counts a call that its caller has given up, if it was not begun yet, and its deadline is not the reason."""
+    def given_up(self, call: Context, age: float) -> None:
+        """Counts a call that its caller has given up at once, before it was begun, if its deadline is not the reason.
+
+        `age` is since when it is here, in seconds.
+        """
         time_left = call.time_remaining()
         is_begun = call in self._open and call not in self._arriving
-        if not is_begun and (time_left is None or time_left > ABOUT_NOW):
+        if not is_begun and age < A_WHILE and (time_left is None or time_left > ABOUT_NOW):
             self._waste(call.peer())
 
     def _waste(self, peer: str) -> None:

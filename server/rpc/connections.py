@@ -10,6 +10,7 @@ import re
 import resource
 import socket
 import struct
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,94 +26,56 @@ _ESTABLISHED = 1
 # In struct sockaddr_in and sockaddr_in6: the family and the port, then where the address is.
 _NAME, _ADDRESS_AT = struct.Struct("=H2s"), {socket.AF_INET: slice(4, 8), socket.AF_INET6: slice(8, 24)}
 _MAPPED = bytes(10) + b"\xff\xff"
-# Of socket(7).
-_SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_COOKIE = 26, 27, 57
+# Of socket(7) and tcp(7).
+_SO_COOKIE, _TCP_NOTSENT_LOWAT = 57, 25
 # Of proc(5): how large the table of open files is.
 _SLOTS = re.compile(rb"^FDSize:\s*(\d+)$", re.MULTILINE)
-# As much as is read, and thrown away, at once.
-_ANY_SIZE = 1 << 20
+# More than a socket takes that is to keep as little as it may.
+_FILLING = bytes(1 << 16)
 # To connect to no family at all ends a connection as if it had never been: what has come and is not read is gone.
 _NOWHERE = ctypes.create_string_buffer(16)
 
 
-class _Instruction(ctypes.Structure):
-    _fields_ = (("code", ctypes.c_ushort), ("jt", ctypes.c_ubyte), ("jf", ctypes.c_ubyte), ("k", ctypes.c_uint32))
-
-
-class _Filter(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.POINTER(_Instruction)))
-
-
-# A program of Linux's classic BPF, which is run for each packet and returns how much of it to keep: the header at the
-# least, and here no more. So what we send is acknowledged, and whoever has left is let go.
-_RETURN, _HEADER_ALONE = 0x06, 1
-_NO_DATA = _Filter(1, (_Instruction * 1)(_Instruction(_RETURN, 0, 0, _HEADER_ALONE)))
-
-
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A connection as it was when it was looked at: whose, as grpcio names it, and how many bytes it had received.
-
-    `cookie` tells it from every other there ever was, also from the next with the same peer.
-    """
+    """A connection as it was when it was looked at: whose, as grpcio names it, and how many bytes it had received."""
 
     peer: str
-    cookie: int
     received: int
     file: int
 
-    def seize(self) -> Seized | None:
-        """Takes the connection from grpcio, for which it has ended, and keeps it open; None where it is gone.
-
-        The peer is not told. Whatever it sends is not read, and soon it cannot send any more.
-        """
-        if not self._is_there():
+    def take(self) -> Taken | None:
+        """Takes the connection from grpcio; None where it is gone, or where the process has too many open files."""
+        near, far = _full_pair()
+        taken = _libc.fcntl(self.file, fcntl.F_DUPFD_CLOEXEC, 0)
+        if not self._is_there() or min(near, far, taken) < 0 or _libc.dup3(near, self.file, os.O_CLOEXEC) < 0:
+            _close(near, far, taken)
             return None
-        kept = _libc.fcntl(self.file, fcntl.F_DUPFD_CLOEXEC, 0)
-        # One that never was connected: grpcio finds that out as soon as it reads or writes, and closes it.
-        dead = _libc.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC, 0)
-        if kept < 0 or dead < 0 or _libc.dup3(dead, self.file, os.O_CLOEXEC) < 0:
-            for file in (kept, dead):
-                _libc.close(file)
-            return None
-        _libc.close(dead)
-        return Seized(kept)
-
-    def mute(self) -> bool:
-        """Has no more data come in, and tells whether that could be done: newer kernels let nobody who has not
-        CAP_NET_ADMIN. To the peer, everything that it sends is lost on the way, and it sends it again and again."""
-        return self._set(_SO_ATTACH_FILTER, _NO_DATA)
-
-    def hear(self) -> None:
-        """Has data come in again, which the peer sends again."""
-        self._set(_SO_DETACH_FILTER, ctypes.c_int())
-
-    def discard(self) -> bool:
-        """Throws away what has come in and is not read, and tells whether there was anything."""
-        is_there, any_was = self._is_there(), False
-        while is_there and _libc.recv(self.file, None, _ANY_SIZE, socket.MSG_TRUNC | socket.MSG_DONTWAIT) > 0:
-            any_was = True
-        return any_was
+        _close(near)
+        return Taken(taken, self.file, _cookie(self.file), far, _received(taken) - _unread(taken))
 
     def abort(self) -> bool:
         """Ends the connection, and tells whether it was there still; grpcio takes it for the peer's doing."""
         return self._is_there() and not _libc.connect(self.file, _NOWHERE, len(_NOWHERE))
 
-    def _set(self, option: int, value: ctypes.Structure | ctypes.c_int) -> bool:
-        size = ctypes.sizeof(value)
-        return self._is_there() and not _libc.setsockopt(
-            self.file, socket.SOL_SOCKET, option, ctypes.byref(value), size
-        )
-
     def _is_there(self) -> bool:
         return _name(_libc.getpeername, self.file) == self.peer
 
 
-@dataclass(frozen=True, slots=True)
-class Seized:
-    """A connection that grpcio has no more."""
+@dataclass(slots=True)
+class Taken:
+    """A connection taken from grpcio, which has a stand-in for it: one that nothing comes from, and nothing fits into.
+
+    The peer is not told. Whatever it sends is not read, and soon it cannot send any more. `file` is the connection,
+    `place` the number that grpcio knows it by, `far` the other end of the stand-in, whose cookie is `stand_in`, and
+    `read` how many bytes grpcio had read of it.
+    """
 
     file: int
+    place: int
+    stand_in: int
+    far: int
+    read: int
 
     def is_open(self) -> bool:
         """Tells whether the peer is still there."""
@@ -120,28 +83,41 @@ class Seized:
         _libc.getsockopt(self.file, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size))
         return info.raw[0] == _ESTABLISHED
 
+    def give_back(self) -> None:
+        """Gives the connection back to grpcio, with all that has come; what grpcio has ended is ended here, too."""
+        if _cookie(self.place) != self.stand_in:
+            self.close()
+            return
+        _libc.dup3(self.file, self.place, os.O_CLOEXEC)
+        # The poller of grpcio knows the connection itself, whatever file is in its place, and has told grpcio of what
+        # came in vain. It looks again when there may be room to write, which is said each time that this is set; 0 is
+        # what is set already.
+        room, size = ctypes.c_int(0), ctypes.sizeof(ctypes.c_int)
+        _libc.setsockopt(self.file, socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, ctypes.byref(room), size)
+        _close(self.file, self.far)
+
+    def keep(self) -> None:
+        """Has grpcio find that the connection has ended, and let go of all that it holds for it."""
+        _close(self.far)
+        self.far = -1
+        # The poller is told, and the peer is not.
+        _libc.shutdown(self.file, socket.SHUT_RD)
+
     def close(self) -> None:
         """Ends the connection, as if it had never been."""
         _libc.connect(self.file, _NOWHERE, len(_NOWHERE))
-        _libc.close(self.file)
+        _close(self.file, self.far)
 
 
 def connections(port: int) -> Iterator[Connection]:
     """Yields the connections to a port of this process."""
-    info, cookie = ctypes.create_string_buffer(256), ctypes.c_uint64()
     ours = f":{port}"
     for file in range(_file_slots()):
-        size = ctypes.c_uint(len(info))
         # That a number is nobody's shows in half of the time.
-        if _libc.fcntl(file, fcntl.F_GETFD) < 0 or _libc.getsockopt(
-            file, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size)
-        ):
+        if _libc.fcntl(file, fcntl.F_GETFD) < 0 or (received := _received(file)) < 0:
             continue
         if _name(_libc.getsockname, file).endswith(ours) and (peer := _name(_libc.getpeername, file)):
-            size = ctypes.c_uint(ctypes.sizeof(cookie))
-            _libc.getsockopt(file, socket.SOL_SOCKET, _SO_COOKIE, ctypes.byref(cookie), ctypes.byref(size))
-            (received,) = _RECEIVED.unpack_from(info, _RECEIVED_AT)
-            yield Connection(peer, cookie.value, received, file)
+            yield Connection(peer, received, file)
 
 
 def _file_slots() -> int:
@@ -153,6 +129,44 @@ def _file_slots() -> int:
     _libc.close(status)
     slots = _SLOTS.search(text.raw)
     return int(slots[1]) if slots is not None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _received(file: int) -> int:
+    """Returns how many bytes have come, or -1 where the file is no TCP socket."""
+    info, size = ctypes.create_string_buffer(256), ctypes.c_uint(256)
+    if _libc.getsockopt(file, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size)):
+        return -1
+    received: int = _RECEIVED.unpack_from(info, _RECEIVED_AT)[0]
+    return received
+
+
+def _unread(file: int) -> int:
+    """Returns how many of the bytes that have come were not read."""
+    unread = ctypes.c_int()
+    _libc.ioctl(file, termios.FIONREAD, ctypes.byref(unread))
+    return unread.value
+
+
+def _cookie(file: int) -> int:
+    """Returns what tells a socket from every other there ever was, or 0 where there is none."""
+    cookie, size = ctypes.c_uint64(), ctypes.c_uint(8)
+    _libc.getsockopt(file, socket.SOL_SOCKET, _SO_COOKIE, ctypes.byref(cookie), ctypes.byref(size))
+    return cookie.value
+
+
+def _full_pair() -> tuple[int, int]:
+    """Returns two sockets that are connected, of which the first has no room to write; -1 where there can be none."""
+    pair, least = (ctypes.c_int * 2)(-1, -1), ctypes.c_int(0)
+    _libc.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0, pair)
+    near, far = pair
+    _libc.setsockopt(near, socket.SOL_SOCKET, socket.SO_SNDBUF, ctypes.byref(least), ctypes.sizeof(least))
+    _libc.send(near, _FILLING, len(_FILLING), socket.MSG_NOSIGNAL)
+    return near, far
+
+
+def _close(*files: int) -> None:
+    for file in files:
+        _libc.close(file)
 
 
 async def watch_forever(look_until: Callable[[threading.Event], None]) -> None:

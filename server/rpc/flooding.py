@@ -77,7 +77,7 @@ class _Watch:
             while not stopped.is_set():
                 may_go_on = self._look(self._callers.unwelcome(wait), memory.bytes())
                 wait = LOOK_AGAIN if may_go_on else LOOK_EVERY
-        self._silenced.cut_off_all(list(connections(self._port)))
+        self._silenced.cut_off_all()
 
     def _look(self, unwelcome: set[str], resident: int) -> bool:
         """Shuts out who is unwelcome, or floods, and tells whether there may be more of them."""
@@ -92,7 +92,7 @@ class _Watch:
             return False
         found = list(connections(self._port))
         holders, taken, arriving = self._callers.organizations(), self._callers.taken(), self._callers.arriving()
-        beside = {each.peer: each.received - taken.get(each.peer, 0) for each in found}
+        beside = {each.peer: self._silenced.received(each) - taken.get(each.peer, 0) for each in found}
         excess = {peer: self._since_earlier(peer, size) for peer, size in beside.items()}
         stranger_bytes = self._tls_bytes + (LEAST_STRANGER_BYTES if resident > CRITICAL else STRANGER_BYTES)
 
@@ -107,13 +107,12 @@ class _Watch:
         flooding = {peer for peer in excess if is_pressed and floods(peer)}
         # Who may turn out to be none: of key holders, it may be calls that are not taken in yet.
         suspects = flooding if is_short else flooding - holders.keys()
-        # Who could not be muted, and has had the time to be known, is one no more; of key holders that is never sure.
-        unwelcome |= flooding & self._flooded - (suspects & holders.keys())
+        unwelcome |= flooding & self._flooded - suspects
         self._flooded = flooding
         heard = [peer for peer in excess if peer not in self._silenced]
         if resident > CRITICAL and (unwelcome | suspects).isdisjoint(heard):
             unwelcome = _largest({peer: excess[peer] - READ_BYTES * arriving.get(peer, 0) for peer in heard})
-        self._silenced.look(found, holders.keys() - flooding, now)
+        self._silenced.look(holders.keys() - flooding, now)
         self._shut_out(found, unwelcome, suspects)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
@@ -135,12 +134,8 @@ class _Watch:
         now = time.monotonic()
         silenced = 0
         for each in found:
-            if each.peer in self._silenced:
-                continue
-            if each.peer in unwelcome:
-                silenced += self._silenced.keep(each, now)
-            elif each.peer in suspects:
-                silenced += self._silenced.mute(each, now)
+            if each.peer in unwelcome or each.peer in suspects:
+                silenced += self._silenced.silence(each, now, for_good=each.peer in unwelcome)
         for peer in unwelcome - {each.peer for each in found}:
             self._callers.shut_out_no_longer(peer)
         if silenced:

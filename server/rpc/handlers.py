@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -22,10 +23,10 @@ from server.api.buffers import Buffers, Room
 from server.api.call import Interceptor, request_id_from
 from server.api.servicer import ParticipantServicer
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
-from server.errors import Internal, ServiceError
+from server.errors import Internal, RequestTooLarge, ServiceError
 from server.rpc.callers import Callers
 from server.rpc.calls import Calls, Context
-from server.rpc.receiving import Receiver, malformed
+from server.rpc.receiving import MAX_REQUEST_BYTES, Receiver, malformed
 
 # What a call under way is taken to hold, and one for a list: about the answer with the largest participant, or with as
 # many as a page may have, and see ANSWER_COPIES.
@@ -110,6 +111,7 @@ def _answer(
 
     async def answer(fields: Fields, _messages: object, context: Context) -> bytes:
         callers.admit(context)
+        came = time.monotonic()
         room = Room(receiver.buffers)
 
         def close(context: Context) -> None:
@@ -123,7 +125,7 @@ def _answer(
             request = await receiver.receive(context, room, organization_id, deadline)
             callers.arrived(context, len(request))
             room.resize(call_bytes)
-            return _decoded(parse, request)
+            return _parsed(parse, request)
 
         metadata: dict[str, Any] = dict(fields)
         calls.begin()
@@ -145,7 +147,7 @@ def _answer(
             if calls.hold is not None:
                 await calls.hold.wait()
         except asyncio.CancelledError:
-            callers.given_up(context)
+            callers.given_up(context, time.monotonic() - came)
             raise
         except ServiceError as error:
             await callers.refused(context, error)
@@ -162,7 +164,9 @@ def _answer(
     return answer
 
 
-def _decoded(parse: Callable[[bytes], Message], request: bytes) -> Message:
+def _parsed(parse: Callable[[bytes], Message], request: bytes) -> Message:
+    if len(request) > MAX_REQUEST_BYTES:
+        raise RequestTooLarge(f"a message may have at most {MAX_REQUEST_BYTES} bytes, this one has {len(request)}")
     try:
         return parse(request)
     except DecodeError:

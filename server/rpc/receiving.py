@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from server.api.buffers import Buffers, Room
-from server.errors import DeadlineExceeded, FieldViolation, InvalidArgument, RequestTooLarge
+from server.errors import DeadlineExceeded, FieldViolation, InvalidArgument
 from server.rpc.calls import Context
 
 # gRPC's own default, and more than a participant can hold.
@@ -47,8 +47,6 @@ class Receiver:
         request = await self._read(context, until)
         if not isinstance(request, bytes):
             raise malformed("the call ended without a message")
-        if len(request) > MAX_REQUEST_BYTES:
-            raise RequestTooLarge(f"a message may have at most {MAX_REQUEST_BYTES} bytes, this one has {len(request)}")
         return request
 
     async def _read(self, context: Context, until: float) -> object:

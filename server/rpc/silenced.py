@@ -8,30 +8,30 @@ make calls with a good key, is heard again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
-from server.rpc.connections import Connection, Seized
+from server.rpc.connections import Connection, Taken
 
 # For how long, in seconds; then they are cut off.
 SILENCE = 10.0
+# How long it is given to suspects to turn out innocent, in seconds: as long as calls wait in the worst of attacks.
+DOUBT = 2.0
 
 
 @dataclass(slots=True)
-class _Muted:
-    """A suspect, of which grpcio has what came before; `is_torn` says that something of it was lost."""
+class _Silent:
+    """A connection, and whether its peer is a mere suspect: then grpcio still has what it sent before."""
 
-    cookie: int
+    taken: Taken
     until: float
-    is_torn: bool = False
+    is_suspect: bool = True
 
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """The connection of one that is no mere suspect."""
-
-    seized: Seized
-    until: float
+    def condemn(self) -> None:
+        """Has grpcio let go of what it has of a suspect, for there is no doubt any more."""
+        if self.is_suspect:
+            self.is_suspect = False
+            self.taken.keep()
 
 
 class Silenced:
@@ -39,58 +39,49 @@ class Silenced:
 
     def __init__(self, ended: Callable[[str], None]) -> None:
         self._ended = ended
-        self._muted: dict[str, _Muted] = {}
-        self._kept: dict[str, _Kept] = {}
+        self._silent: dict[str, _Silent] = {}
 
     def __len__(self) -> int:
-        return len(self._muted) + len(self._kept)
+        return len(self._silent)
 
     def __contains__(self, peer: str) -> bool:
-        return peer in self._muted or peer in self._kept
+        return peer in self._silent
 
-    def mute(self, connection: Connection, now: float) -> bool:
-        """Silences a suspect, and tells whether that could be done."""
-        is_muted = connection.mute()
-        if is_muted:
-            self._muted[connection.peer] = _Muted(connection.cookie, now + SILENCE)
-        return is_muted
+    def received(self, connection: Connection) -> int:
+        """Returns how many bytes have come of a connection, but for those that are kept from grpcio."""
+        silent = self._silent.get(connection.peer)
+        return connection.received if silent is None else silent.taken.read
 
-    def keep(self, connection: Connection, now: float) -> bool:
-        """Silences one that is no mere suspect, for good, and tells whether it was there."""
-        seized = connection.seize()
-        if seized is None:
-            self._ended(connection.peer)
-            return False
-        self._kept[connection.peer] = _Kept(seized, now + SILENCE)
-        return True
+    def silence(self, connection: Connection, now: float, *, for_good: bool) -> bool:
+        """Silences a suspect, or for good one that is more, and tells whether it was heard until now."""
+        silent = self._silent.get(connection.peer)
+        was_heard = silent is None
+        if silent is None:
+            taken = connection.take()
+            if taken is None:
+                self._ended(connection.peer)
+                return False
+            silent = self._silent[connection.peer] = _Silent(taken, now + SILENCE)
+        if for_good:
+            silent.condemn()
+        return was_heard
 
-    def look(self, found: Iterable[Connection], innocent: Container[str], now: float) -> None:
-        """Hears suspects again who are innocent, and cuts off who has been silent for long enough; what the other
-        suspects have sent and is not read is thrown away. `found` are all connections."""
-        there = {each.peer: each for each in found}
-        for peer, muted in list(self._muted.items()):
-            connection = there.get(peer)
-            if connection is None or connection.cookie != muted.cookie:
+    def look(self, innocent: Container[str], now: float) -> None:
+        """Hears suspects again who are innocent, and cuts off who has been silent for long enough."""
+        for peer, silent in list(self._silent.items()):
+            if silent.is_suspect and peer in innocent:
                 self._end(peer)
-            elif peer in innocent and not muted.is_torn:
+                silent.taken.give_back()
+            elif silent.until <= now or not silent.taken.is_open():
                 self._end(peer)
-                connection.hear()
-            elif peer in innocent or muted.until <= now:
-                # Before the port is anybody else's.
-                self._end(peer)
-                connection.abort()
-            else:
-                muted.is_torn |= connection.discard()
-        for peer, kept in list(self._kept.items()):
-            if kept.until <= now or not kept.seized.is_open():
-                self._end(peer)
-                kept.seized.close()
+                silent.taken.close()
+            elif silent.until - SILENCE + DOUBT <= now:
+                silent.condemn()
 
-    def cut_off_all(self, found: Iterable[Connection]) -> None:
+    def cut_off_all(self) -> None:
         """Cuts all of them off."""
-        self.look(found, (), math.inf)
+        self.look((), math.inf)
 
     def _end(self, peer: str) -> None:
-        self._muted.pop(peer, None)
-        self._kept.pop(peer, None)
+        del self._silent[peer]
         self._ended(peer)

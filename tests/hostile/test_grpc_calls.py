@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 from participants.v1 import participant_service_pb2 as messages
@@ -66,6 +66,23 @@ def test_a_connection_that_carries_a_good_key_may_carry_any_number_of_bad_ones(d
                     _, flags, number, _ = wire.next_frame()
                     if flags & END_STREAM:
                         waiting.discard(number)
+
+
+def test_calls_that_waited_may_all_be_given_up_together(deployment: Deployment) -> None:
+    key = [("x-api-key", deployment.tenant.key)]
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(deployment.service.grpc_address)) for _ in range(4)]
+        for wire in wires:
+            wire.send(frame(Type.SETTINGS, ACK, 0))
+        calls = [(wire, wire.call(CREATE, key)) for wire in wires for _ in range(90)]
+        # Their messages are waited for.
+        time.sleep(1)
+        for wire, call in calls:
+            wire.send(frame(Type.RST_STREAM, 0, call, RESET))
+        for wire in wires:
+            again = wire.call(CREATE, key)
+            wire.message(again, VALID)
+            assert any(kind == Type.DATA for kind, _ in wire.until_ended(again))
 
 
 @pytest.mark.parametrize("at_once", [1, 32])

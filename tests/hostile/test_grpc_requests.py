@@ -55,6 +55,14 @@ def test_a_message_that_is_too_large_is_refused_with_details(deployment: Deploym
     assert (reply.code, reply.reason) == ("RESOURCE_EXHAUSTED", "REQUEST_TOO_LARGE")
 
 
+def test_who_sends_many_messages_that_are_too_large_is_told_of_each(deployment: Deployment) -> None:
+    too_large = bytes((4 << 20) + 1)
+    with grpc.insecure_channel(deployment.service.grpc_address) as channel:
+        call: Any = channel.unary_unary(f"/{CREATE}")
+        calls = [call.future(too_large, metadata=[("x-api-key", deployment.tenant.key)], timeout=30) for _ in range(80)]
+        assert {reply_from_rpc_error(each.exception()).reason for each in calls} == {"REQUEST_TOO_LARGE"}
+
+
 def test_a_message_that_stops_half_way_is_refused_at_the_deadline(deployment: Deployment) -> None:
     with Wire(deployment.service.grpc_address) as wire:
         stream = wire.call(CREATE, [("x-api-key", deployment.tenant.key), ("grpc-timeout", "300m")])
