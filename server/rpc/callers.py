@@ -14,8 +14,9 @@ from queue import Empty, SimpleQueue
 from server.errors import ServiceError, Unauthenticated
 from server.rpc.calls import Context
 
-# What a call may take beside its message: all the metadata that it may have, and frames; in bytes.
-FRAMES_BYTES = 17 << 10
+# What a call may take beside its metadata and message: what of its headers is not metadata, and a few frames; in bytes.
+# And what part of a message its frames may take, or the frames that make room for an answer of an answer.
+FRAMES_BYTES, FRAMES_PART = 512, 256
 # What a call takes that needs no key, with its message.
 KEYLESS_BYTES = 1 << 10
 # How many calls may be wasted within this time, in seconds: by strangers together, and by the key holders of each
@@ -48,15 +49,22 @@ class Callers:
         self._unwelcome: SimpleQueue[str] = SimpleQueue()
         self._shut_out: set[str] = set()
 
-    def open(self, call: Context, organization_id: str) -> None:
+    def open(self, call: Context, metadata_bytes: int, organization_id: str) -> None:
         """Remembers a call whose key is good."""
         peer = self._open[call] = self._arriving[call] = call.peer()
         if peer not in self._organizations:
             self._organizations[peer] = organization_id
+        self._take(peer, FRAMES_BYTES + metadata_bytes)
 
     def arrived(self, call: Context, size: int) -> None:
-        """Counts what a call took, now that its message is there."""
-        self._take(self._arriving.pop(call), FRAMES_BYTES + size)
+        """Counts the message of a call, now that it is there."""
+        self._take(self._arriving.pop(call), size + size // FRAMES_PART)
+
+    def answered(self, call: Context, size: int) -> None:
+        """Counts what it takes to take the answer of a call."""
+        peer = self._open.get(call)
+        if peer is not None:
+            self._take(peer, size // FRAMES_PART)
 
     def asked(self, peer: str) -> None:
         """Counts a call that needs no key, or another message of one."""
@@ -74,12 +82,17 @@ class Callers:
         """Returns the calls whose answers are not read yet, with their peers."""
         return {call: peer for call, peer in self._open.items() if call.done()}
 
-    async def refused(self, call: Context, error: ServiceError) -> None:
+    async def refused(self, call: Context, metadata_bytes: int, error: ServiceError) -> None:
         """Counts a call without a good key, and keeps its answer back for a moment where such calls are many.
 
-        One connection may carry many callers', so a key holder's do not count.
+        One connection may carry many callers', so a key holder's are calls like others.
         """
-        if isinstance(error, Unauthenticated) and (peer := call.peer()) not in self._organizations:
+        if not isinstance(error, Unauthenticated):
+            return
+        peer = call.peer()
+        if peer in self._organizations:
+            self._take(peer, FRAMES_BYTES + metadata_bytes)
+        else:
             self._waste(peer)
             if self._wasted[None] > FEW_WASTED:
                 await asyncio.sleep(PAUSE)

@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import resource
+import select
 import socket
 import struct
 import termios
@@ -26,6 +27,8 @@ _ESTABLISHED = 1
 # In struct sockaddr_in and sockaddr_in6: the family and the port, then where the address is.
 _NAME, _ADDRESS_AT = struct.Struct("=H2s"), {socket.AF_INET: slice(4, 8), socket.AF_INET6: slice(8, 24)}
 _MAPPED = bytes(10) + b"\xff\xff"
+# struct pollfd: the file, and what to look for and what there is.
+_POLLED = struct.Struct("=ihh")
 # Of socket(7) and tcp(7).
 _SO_COOKIE, _TCP_NOTSENT_LOWAT = 57, 25
 # Of proc(5): how large the table of open files is.
@@ -56,7 +59,7 @@ class Connection:
 
     def abort(self) -> bool:
         """Ends the connection, and tells whether it was there still; grpcio takes it for the peer's doing."""
-        return self._is_there() and not _libc.connect(self.file, _NOWHERE, len(_NOWHERE))
+        return self._is_there() and _abort(self.file)
 
     def _is_there(self) -> bool:
         return _name(_libc.getpeername, self.file) == self.peer
@@ -85,7 +88,7 @@ class Taken:
 
     def give_back(self) -> None:
         """Gives the connection back to grpcio, with all that has come; what grpcio has ended is ended here, too."""
-        if _cookie(self.place) != self.stand_in:
+        if self.is_let_go():
             self.close()
             return
         _libc.dup3(self.file, self.place, os.O_CLOEXEC)
@@ -96,17 +99,29 @@ class Taken:
         _libc.setsockopt(self.file, socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, ctypes.byref(room), size)
         _close(self.file, self.far)
 
-    def keep(self) -> None:
+    def end(self) -> None:
         """Has grpcio find that the connection has ended, and let go of all that it holds for it."""
         _close(self.far)
         self.far = -1
-        # The poller is told, and the peer is not.
-        _libc.shutdown(self.file, socket.SHUT_RD)
+        # Its poller looks again, and the peer is not told. But what waits until there is room to write to somebody who
+        # does not read hears of nothing but the end.
+        if self._has_room():
+            _libc.shutdown(self.file, socket.SHUT_RD)
+        else:
+            _abort(self.file)
+
+    def is_let_go(self) -> bool:
+        """Tells whether grpcio has ended the connection."""
+        return _cookie(self.place) != self.stand_in
 
     def close(self) -> None:
-        """Ends the connection, as if it had never been."""
-        _libc.connect(self.file, _NOWHERE, len(_NOWHERE))
+        """Ends the connection, as if it had never been. The poller of grpcio hears no more of it."""
+        _abort(self.file)
         _close(self.file, self.far)
+
+    def _has_room(self) -> bool:
+        asked = ctypes.create_string_buffer(_POLLED.pack(self.file, select.POLLOUT, 0))
+        return bool(_libc.poll(asked, 1, 0) > 0)
 
 
 def connections(port: int) -> Iterator[Connection]:
@@ -162,6 +177,11 @@ def _full_pair() -> tuple[int, int]:
     _libc.setsockopt(near, socket.SOL_SOCKET, socket.SO_SNDBUF, ctypes.byref(least), ctypes.sizeof(least))
     _libc.send(near, _FILLING, len(_FILLING), socket.MSG_NOSIGNAL)
     return near, far
+
+
+def _abort(file: int) -> bool:
+    """Ends a connection as if it had never been, and tells whether that could be done."""
+    return not _libc.connect(file, _NOWHERE, len(_NOWHERE))
 
 
 def _close(*files: int) -> None:

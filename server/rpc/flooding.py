@@ -15,14 +15,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 
 from server.api.buffers import Buffers
 from server.operations.memory import ResidentMemory
+from server.rpc.beside import Beside
 from server.rpc.callers import Callers
 from server.rpc.connections import Connection, connections, watch_forever
-from server.rpc.receiving import MAX_CALLS, READ_BYTES, UNASKED_BYTES
 from server.rpc.silenced import Silenced
 
 logger = logging.getLogger(__name__)
@@ -33,16 +33,17 @@ LOOK_EVERY, LOOK_AGAIN = 0.05, 0.02
 # Over so long, in seconds, grpcio is busy if it takes so much of a processor, or of what the process has of them: calls
 # make it take a fifth of that. Below the least share it takes nothing from anybody; from the second on it is saturated.
 BUSY_FOR, BUSY, SATURATED, LEAST_BUSY = 0.05, 0.5, 0.8, 0.2
-# What may be sent in a second while it is busy, beside calls; in bytes.
-FREE_BYTES = 1 << 20
-# While it is saturated, and in the second after somebody was unwelcome, or memory short, strangers have to make do with
-# what a first call takes, while memory is critical with what a plain one takes, and with what TLS takes before it; and
-# so has everybody, beside calls, while memory is short.
-STRANGER_BYTES, LEAST_STRANGER_BYTES, TLS_BYTES = 3 << 10, 1 << 10, 6 << 10
+# While it is saturated, all have to make do with what a first call takes, beside those taken in and their messages, and
+# in the second after somebody was unwelcome, or memory short, messages have to wait, too: with what a plain call takes
+# while memory is critical, and with what TLS takes before it.
+FIRST_BYTES, LEAST_FIRST_BYTES, TLS_BYTES = 3 << 10, 1 << 10, 6 << 10
+# How long who has sent more is given to turn out to have made calls, and how long while memory is short; in seconds.
+# On a busy machine calls wait for seconds until they are taken in.
+DOUBT, SHORT_DOUBT = 5.0, 0.1
 SECOND = 1.0
 # From this much memory on, beside what calls hold, it is short, and from the second on, in all, critical: then, if all
-# strangers make do, whoever has sent most has to go, unless even that is not much; in bytes.
-SHORT, CRITICAL, MUCH = 208 << 20, 420 << 20, 1 << 20
+# make do, whoever has sent most has to go; in bytes.
+SHORT, CRITICAL = 208 << 20, 420 << 20
 
 
 async def shut_out_floods_forever(port: int, callers: Callers, buffers: Buffers, *, tls: bool) -> None:
@@ -58,15 +59,10 @@ class _Watch:
         self._tls_bytes = tls_bytes
         self._callers = callers
         self._buffers = buffers
-        # By peer, how much it had sent beside its calls when the second began, and a second earlier: what has been sent
-        # in one to two seconds counts.
-        self._before: dict[str, int] = {}
-        self._earlier: dict[str, int] = {}
+        self._beside = Beside(callers)
         self._second_ends = 0.0
         # While an attack goes on, for what is known of it.
         self._besieged_until = 0.0
-        # Who flooded at the last look.
-        self._flooded: set[str] = set()
         self._silenced = Silenced(callers.shut_out_no_longer)
 
     def look_until(self, stopped: threading.Event) -> None:
@@ -82,56 +78,36 @@ class _Watch:
     def _look(self, unwelcome: set[str], resident: int) -> bool:
         """Shuts out who is unwelcome, or floods, and tells whether there may be more of them."""
         now = time.monotonic()
+        is_busy = self._grpcio.is_busy(now)
         is_short = resident - self._buffers.held > SHORT
         if unwelcome or is_short:
             self._besieged_until = now + SECOND
         is_besieged = now < self._besieged_until
-        is_pressed = self._grpcio.is_busy(now) or is_besieged
-        if not (is_pressed or self._silenced) and now < self._second_ends:
-            self._flooded = set()
+        if not (is_busy or is_besieged or self._silenced) and now < self._second_ends:
             return False
         found = list(connections(self._port))
-        holders, taken, arriving = self._callers.organizations(), self._callers.taken(), self._callers.arriving()
-        beside = {each.peer: self._silenced.received(each) - taken.get(each.peer, 0) for each in found}
-        excess = {peer: self._since_earlier(peer, size) for peer, size in beside.items()}
-        stranger_bytes = self._tls_bytes + (LEAST_STRANGER_BYTES if resident > CRITICAL else STRANGER_BYTES)
-
-        def floods(peer: str) -> bool:
-            if peer not in holders:
-                least = stranger_bytes if is_besieged or self._grpcio.is_saturated else FREE_BYTES
-            else:
-                # Calls may be here that are not taken in yet.
-                least = stranger_bytes if is_short else FREE_BYTES + MAX_CALLS * UNASKED_BYTES
-            return excess[peer] > least + READ_BYTES * arriving.get(peer, 0)
-
-        flooding = {peer for peer in excess if is_pressed and floods(peer)}
-        # Who may turn out to be none: of key holders, it may be calls that are not taken in yet.
-        suspects = flooding if is_short else flooding - holders.keys()
-        unwelcome |= flooding & self._flooded - suspects
-        self._flooded = flooding
-        heard = [peer for peer in excess if peer not in self._silenced]
-        if resident > CRITICAL and (unwelcome | suspects).isdisjoint(heard):
-            unwelcome = _largest({peer: excess[peer] - READ_BYTES * arriving.get(peer, 0) for peer in heard})
-        self._silenced.look(holders.keys() - flooding, now)
-        self._shut_out(found, unwelcome, suspects)
+        sent = self._beside.lately({each.peer: self._silenced.received(each) for each in found})
+        first_bytes = self._tls_bytes + (LEAST_FIRST_BYTES if resident > CRITICAL else FIRST_BYTES)
+        flooding: set[str] = set()
+        if is_besieged:
+            flooding = sent.more_than(first_bytes)
+        elif self._grpcio.is_saturated:
+            flooding = sent.more_than_messages(first_bytes)
+        elif is_busy:
+            flooding = sent.more_than_free()
+        heard = {each.peer for each in found if each.peer not in self._silenced}
+        if resident > CRITICAL and heard.isdisjoint(unwelcome | flooding):
+            unwelcome = sent.most(heard)
+        doubt = 0.0 if resident > CRITICAL else SHORT_DOUBT if is_short else DOUBT
+        self._silenced.look(sent.holders - sent.more_than_messages(first_bytes), doubt, now)
+        self._shut_out(found, unwelcome, flooding, now)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
             # What was too much stays counted, for it may not have been read yet.
-            self._begin_second(beside, {peer for peer in excess if is_pressed and excess[peer] > stranger_bytes})
-            self._callers.forget((taken.keys() | holders.keys()) - beside.keys())
-        return is_pressed
+            self._beside.begin_second(flooding)
+        return is_busy or is_besieged
 
-    def _begin_second(self, beside: Mapping[str, int], unforgiven: set[str]) -> None:
-        self._earlier = {**self._before, **{peer: self._earlier.get(peer, 0) for peer in unforgiven}}
-        self._before = {**beside, **{peer: self._earlier[peer] for peer in unforgiven}}
-
-    def _since_earlier(self, peer: str, size: int) -> int:
-        earlier = self._earlier.get(peer, 0)
-        # Who has sent less than before is somebody else, who has the port now.
-        return size - earlier if size >= earlier else size
-
-    def _shut_out(self, found: Sequence[Connection], unwelcome: set[str], suspects: set[str]) -> None:
-        now = time.monotonic()
+    def _shut_out(self, found: Sequence[Connection], unwelcome: set[str], suspects: set[str], now: float) -> None:
         silenced = 0
         for each in found:
             if each.peer in unwelcome or each.peer in suspects:
@@ -140,12 +116,6 @@ class _Watch:
             self._callers.shut_out_no_longer(peer)
         if silenced:
             logger.warning("connections are silenced that send more than calls with good keys take: %d", silenced)
-
-
-def _largest(excess: Mapping[str, int]) -> set[str]:
-    """Returns the peer that sent most, if that is much."""
-    most = max(excess, key=lambda peer: excess[peer], default="")
-    return {most} if excess.get(most, 0) > MUCH else set()
 
 
 class _Grpcio:

@@ -64,7 +64,7 @@ def service_handlers(
 
 
 Fields = Sequence[tuple[str, str | bytes]]
-Answer = Callable[[Fields, object, Context], Awaitable[bytes]]
+Answer = Callable[[Fields, int, object, Context], Awaitable[bytes]]
 
 
 class _Handlers(grpc.GenericRpcHandler):
@@ -78,14 +78,15 @@ class _Handlers(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Returns what answers a call, or None where that is another's to say."""
         fields = handler_call_details.invocation_metadata
-        if FIELD_BYTES * len(fields) + sum([len(value) for _, value in fields]) > MAX_METADATA_BYTES:
+        size = FIELD_BYTES * len(fields) + sum([len(value) for _, value in fields])
+        if size > MAX_METADATA_BYTES:
             return self._cut_off
         answer = self._answers.get(handler_call_details.method)
         if answer is None:
             return None
         # Messages stay bytes: grpcio would answer one that does not parse in its own words. And asked by the call for
         # its metadata, grpcio would copy it once more.
-        return grpc.stream_unary_rpc_method_handler(partial(answer, fields))
+        return grpc.stream_unary_rpc_method_handler(partial(answer, fields, size))
 
     async def _refuse_all(self, _messages: object, context: Context) -> NoReturn:
         """Refuses a call whose metadata is larger than grpcio lets it be once a client has acknowledged our limit."""
@@ -109,7 +110,7 @@ def _answer(
     parse = GetMessageClass(method.input_type).FromString
     call_bytes = LIST_BYTES if name == "ListParticipants" else CALL_BYTES
 
-    async def answer(fields: Fields, _messages: object, context: Context) -> bytes:
+    async def answer(fields: Fields, metadata_bytes: int, _messages: object, context: Context) -> bytes:
         callers.admit(context)
         came = time.monotonic()
         room = Room(receiver.buffers)
@@ -138,9 +139,10 @@ def _answer(
                 time_left=context.time_remaining(),
                 peer=context.peer,
                 # Before its turn: what it sends while it waits is of a call with a good key.
-                known=partial(callers.open, context),
+                known=partial(callers.open, context, metadata_bytes),
             )
             serialized = response.SerializeToString()
+            callers.answered(context, len(serialized))
             size = ANSWER_COPIES * len(serialized)
             if size > call_bytes:
                 room.resize(size)
@@ -150,7 +152,7 @@ def _answer(
             callers.given_up(context, time.monotonic() - came)
             raise
         except ServiceError as error:
-            await callers.refused(context, error)
+            await callers.refused(context, metadata_bytes, error)
             if calls.hold is not None:
                 await calls.hold.wait()
             request_id = (isinstance(error, Internal) and error.request_id) or request_id_from(metadata)

@@ -7,7 +7,6 @@ make calls with a good key, is heard again.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
@@ -15,8 +14,6 @@ from server.rpc.connections import Connection, Taken
 
 # For how long, in seconds; then they are cut off.
 SILENCE = 10.0
-# How long it is given to suspects to turn out innocent, in seconds: as long as calls wait in the worst of attacks.
-DOUBT = 2.0
 
 
 @dataclass(slots=True)
@@ -24,14 +21,13 @@ class _Silent:
     """A connection, and whether its peer is a mere suspect: then grpcio still has what it sent before."""
 
     taken: Taken
-    until: float
+    since: float
     is_suspect: bool = True
 
     def condemn(self) -> None:
         """Has grpcio let go of what it has of a suspect, for there is no doubt any more."""
-        if self.is_suspect:
-            self.is_suspect = False
-            self.taken.keep()
+        self.is_suspect = False
+        self.taken.end()
 
 
 class Silenced:
@@ -61,27 +57,37 @@ class Silenced:
             if taken is None:
                 self._ended(connection.peer)
                 return False
-            silent = self._silent[connection.peer] = _Silent(taken, now + SILENCE)
-        if for_good:
+            silent = self._silent[connection.peer] = _Silent(taken, now)
+        if for_good and silent.is_suspect:
             silent.condemn()
         return was_heard
 
-    def look(self, innocent: Container[str], now: float) -> None:
-        """Hears suspects again who are innocent, and cuts off who has been silent for long enough."""
+    def look(self, innocent: Container[str], doubt: float, now: float) -> None:
+        """Hears a suspect again who is innocent, silences the others for good who have been suspects for so long, in
+        seconds, and cuts off who has been silent for long enough.
+
+        What the innocent have sent meanwhile is not known: so they are heard one after the other.
+        """
+        is_any_heard = False
         for peer, silent in list(self._silent.items()):
-            if silent.is_suspect and peer in innocent:
-                self._end(peer)
-                silent.taken.give_back()
-            elif silent.until <= now or not silent.taken.is_open():
-                self._end(peer)
-                silent.taken.close()
-            elif silent.until - SILENCE + DOUBT <= now:
+            is_over = silent.since + SILENCE <= now or not silent.taken.is_open()
+            is_certain = peer not in innocent and silent.since + doubt <= now
+            if not silent.is_suspect:
+                # Closed before grpcio has noticed that it has ended, it would never notice.
+                if is_over and (silent.taken.is_let_go() or silent.since + 2 * SILENCE <= now):
+                    self._end(peer).close()
+            elif is_over or is_certain:
                 silent.condemn()
+            elif peer in innocent and not is_any_heard:
+                is_any_heard = True
+                self._end(peer).give_back()
 
     def cut_off_all(self) -> None:
         """Cuts all of them off."""
-        self.look((), math.inf)
+        for peer in list(self._silent):
+            self._end(peer).close()
 
-    def _end(self, peer: str) -> None:
-        del self._silent[peer]
+    def _end(self, peer: str) -> Taken:
+        # Before the port is anybody else's.
         self._ended(peer)
+        return self._silent.pop(peer).taken

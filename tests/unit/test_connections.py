@@ -139,15 +139,16 @@ async def test_it_is_still_found_while_it_is_taken(link: Link) -> None:
     assert link.connection().peer == peer
 
 
-async def test_for_grpcio_it_has_ended_once_it_is_kept_and_the_peer_is_not_told(link: Link) -> None:
+async def test_for_grpcio_it_has_ended_once_it_is_ended_and_the_peer_is_not_told(link: Link) -> None:
     call = asyncio.ensure_future(link.call(b"waits"))
     await link.echo.begun.acquire()
     taken = link.take()
-    taken.keep()
+    taken.end()
     # The call is cancelled at once, though nothing comes from the peer.
     await asyncio.wait_for(link.echo.ended.acquire(), 1)
     await _nothing_comes(call)
     assert taken.is_open()
+    assert taken.is_let_go()
     taken.close()
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call
