@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from tests.conftest import Deployment
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire, headers
 from tests.hostile.others import WORST_OF_CROWDS, WORST_SECONDS, alone, others_unhurt
-from tests.support.clients import GrpcClient
+from tests.support.clients import GrpcClient, Reply
 
 CREATE = f"{SERVICE}/CreateParticipant"
 VALID = messages.CreateParticipantRequest(external_id="hostile").SerializeToString()
@@ -122,22 +121,28 @@ def test_calls_that_come_to_nothing(deployment: Deployment, key: str, reset: boo
         pass
 
 
-def test_a_newcomer_with_a_large_batch_is_heard_during_an_attack(deployment: Deployment) -> None:
-    address = deployment.service.grpc_address
+def test_whoever_has_much_to_send_or_to_read_is_heard_during_an_attack(deployment: Deployment) -> None:
+    address, key = deployment.service.grpc_address, deployment.stranger.key
     attributes = {f"{number}": "x" * 4_000 for number in range(10)}
-    batch = [{"external_id": f"large-{number}", "attributes": attributes} for number in range(20)]
-    replies = []
+    batch = [{"external_id": f"large-{number}", "attributes": attributes} for number in range(50)]
 
-    def come() -> None:
-        until = time.monotonic() + SECONDS
+    def come_with_a_batch() -> Reply:
+        newcomer = GrpcClient(address, key)
+        reply = newcomer.create_batch(batch[:20])
+        newcomer.close()
+        return reply
+
+    def again(call: Callable[[], Reply]) -> list[str]:
+        codes, until = [], time.monotonic() + SECONDS
         while time.monotonic() < until:
-            newcomer = GrpcClient(address, deployment.stranger.key)
-            replies.append(newcomer.create_batch(batch))
-            newcomer.close()
+            codes.append(call().code)
+        return codes
 
-    newcomers = threading.Thread(target=come)
-    newcomers.start()
-    with crowd(4, lambda: Wire(address), flood([], reset=False)):
-        newcomers.join()
-    assert len(replies) > 1
-    assert {reply.code for reply in replies} == {"OK"}
+    sender, reader = GrpcClient(address, key), GrpcClient(address, key)
+    calls = [come_with_a_batch, lambda: sender.create_batch(batch), lambda: reader.list({"page_size": 1000})]
+    with ThreadPoolExecutor(len(calls)) as threads, crowd(4, lambda: Wire(address), flood([], reset=False)):
+        codes = list(threads.map(again, calls))
+    sender.close()
+    reader.close()
+    assert min(map(len, codes)) > 1
+    assert {code for each in codes for code in each} == {"OK"}
