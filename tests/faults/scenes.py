@@ -10,12 +10,15 @@ from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
 
+from server.postgres.session import SETTINGS
 from tests.faults.cluster import Cluster
 from tests.support.pgbouncer import KEEPS_PREPARED_STATEMENTS, pgbouncer, version
 
 Scene = Callable[[Cluster], AbstractContextManager[None]]
 
 ROLE = "rotated"
+# Brings the sessions' settings, which PgBouncer drops.
+POOLED_ROLE = "pooled"
 DISK_BYTES = 64 << 20
 
 
@@ -62,7 +65,15 @@ def behind_pgbouncer(cluster: Cluster) -> Iterator[None]:
     """Has the replicas connect through PgBouncer in transaction mode, past the proxies."""
     if version() < KEEPS_PREPARED_STATEMENTS:
         raise NotHere("no PgBouncer that keeps prepared statements; TEST_PGBOUNCER can name one")
-    with pgbouncer(cluster.postgres.conninfo) as conninfo, cluster.restarted(DATABASE_URL=conninfo):
+    with cluster.admin() as connection:
+        connection.execute(f"CREATE ROLE {POOLED_ROLE} LOGIN SUPERUSER".encode())
+        for name, value in SETTINGS.items():
+            connection.execute(f"ALTER ROLE {POOLED_ROLE} SET {name} = '{value}'".encode())
+    conninfo = make_conninfo(cluster.postgres.conninfo, user=POOLED_ROLE)
+    with (
+        pgbouncer(conninfo, ignore_startup_parameters="options", max_prepared_statements="50") as through,
+        cluster.restarted(DATABASE_URL=through),
+    ):
         yield
 
 
