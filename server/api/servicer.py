@@ -124,6 +124,7 @@ class ParticipantServicer(ParticipantServiceServicer):
         self, request: messages.BatchCreateParticipantsRequest, call: Call
     ) -> messages.BatchCreateParticipantsResponse:
         validate(request)
+        call.turn.keep()
         whole = request.view != messages.BatchCreateParticipantsRequest.BASIC
         upserts: list[Upsert | Rejected] = []
         for number, item in enumerate(request.requests):

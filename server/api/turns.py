@@ -7,7 +7,8 @@ calls little is bounded, however much anybody else sends.
 
 A call that waits for something other than the event loop gives its turn up, and others of its organization need not
 wait with it: one whose participant is locked or busy, by `Turn.end`, and any other that is not done when its lease has
-ended, such as one whose message does not arrive.
+ended, such as one whose message does not arrive. But a batch that is here keeps its turn, by `Turn.keep`: were more of
+them begun while the database is slow, they would take all room that their organization has, also from its calls.
 """
 
 from __future__ import annotations
@@ -50,17 +51,19 @@ class _Queue:
 
     kind: Kind
     begun: dict[Turn, None] = field(default_factory=dict)
+    # Those begun that have no lease any more.
+    kept: set[Turn] = field(default_factory=set)
     waiting: dict[Turn, None] = field(default_factory=dict)
     # When the last of those that waited began, and how long it took from one to the next lately; in seconds.
     last_begin: float = -math.inf
     pace: float = 0.0
 
     def is_full(self, *, crowded: bool) -> bool:
-        return len(self.begun) >= (self.kind.at_once_among_others if crowded else self.kind.at_once)
+        return len(self.begun) + len(self.kept) >= (self.kind.at_once_among_others if crowded else self.kind.at_once)
 
     @property
     def lease_ends(self) -> float:
-        """When the oldest call stops counting."""
+        """When the oldest call with a lease stops counting."""
         oldest = next(iter(self.begun), None)
         return math.inf if oldest is None else oldest.since + self.kind.lease
 
@@ -79,6 +82,11 @@ class Turn:
     def end(self) -> None:
         """Gives the turn up, or the place; once it has been given up this does nothing."""
         self._turns.end(self, self._queue)
+
+    def keep(self) -> None:
+        """Has the call count until it ends, however long it takes, also where its lease has ended."""
+        self._queue.begun.pop(self, None)
+        self._queue.kept.add(self)
 
 
 class Turns:
@@ -128,7 +136,7 @@ class Turns:
         turn = Turn(self, queue, now, begins)
         queue.waiting[turn] = None
         self.waiting += 1
-        self._timer.run_by(max(now, queue.lease_ends))
+        self._timer.run_by(max(now, min(queue.lease_ends, self._period_ends)))
         try:
             async with asyncio.timeout_at(deadline):
                 await begins
@@ -142,8 +150,9 @@ class Turns:
 
     def end(self, turn: Turn, queue: _Queue) -> None:
         """See Turn.end."""
-        if turn in queue.begun:
-            del queue.begun[turn]
+        if turn in queue.begun or turn in queue.kept:
+            queue.begun.pop(turn, None)
+            queue.kept.discard(turn)
             if queue.waiting:
                 self._let_in(queue, self._clock())
         elif turn in queue.waiting:
@@ -162,7 +171,7 @@ class Turns:
                 self._let_in(queue, now)
             self._let_in(queue, now)
             if queue.waiting:
-                again = min(again, queue.lease_ends)
+                again = min(again, queue.lease_ends, self._period_ends)
         self._timer.run_by(again)
 
     def _let_in(self, queue: _Queue, now: float) -> None:
@@ -180,7 +189,7 @@ class Turns:
         self._before = self._present if now < self._period_ends + PERIOD else set()
         self._present = set()
         self._period_ends = now + PERIOD
-        self._queues = {key: queue for key, queue in self._queues.items() if queue.begun or queue.waiting}
+        self._queues = {key: queue for key, queue in self._queues.items() if queue.begun or queue.kept or queue.waiting}
         self._count_organizations()
 
     def _count_organizations(self) -> None:

@@ -6,10 +6,14 @@ A flood waits for itself, so how long its own calls take is the measure, whateve
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from statistics import median
 
+import psycopg
+
+from server.api.turns import BATCH, PERIOD
 from tests.conftest import Deployment
 from tests.support.clients import Client, GrpcClient, Reply
 from tests.support.flood import flood
@@ -71,17 +75,35 @@ def test_a_hot_key_delays_its_own_callers_alone(client: Client, deployment: Depl
     assert median(taken) * TIMES < median(of_the_flood)
 
 
-def test_batches_of_an_organization_refuse_no_calls_of_it(client: Client, deployment: Deployment) -> None:
-    service, key = deployment.service, deployment.tenant.key
+@contextmanager
+def slow_database(conninfo: str, seconds: float) -> Iterator[None]:
+    """Has each statement that writes participants take so long."""
+    with psycopg.connect(conninfo, autocommit=True) as owner:
+        owner.execute(
+            "CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS "
+            f"'BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END'".encode()
+        )
+        owner.execute("CREATE TRIGGER pause AFTER INSERT ON participants FOR EACH STATEMENT EXECUTE FUNCTION pause()")
+        try:
+            yield
+        finally:
+            owner.execute("DROP TRIGGER pause ON participants")
+            owner.execute("DROP FUNCTION pause")
 
+
+def test_batches_refuse_no_calls_of_their_organization_while_the_database_is_slow(deployment: Deployment) -> None:
     def send(caller: int) -> Reply:
-        batches = GrpcClient(service.grpc_address, key)
+        batches = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
         reply = batches.create_batch([{"external_id": f"batch-{caller}-{number}"} for number in range(1_000)])
         batches.close()
         return reply
 
-    with ThreadPoolExecutor(24) as pool:
-        sent = [pool.submit(send, caller) for caller in range(24)]
+    # Among others fewer batches would be begun.
+    time.sleep(2 * PERIOD)
+    calls = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
+    with slow_database(deployment.conninfo, 0.6 * BATCH.lease), ThreadPoolExecutor(16) as pool:
+        sent = [pool.submit(send, caller) for caller in range(16)]
         while not all(batch.done() for batch in sent):
-            assert client.create({"external_id": "beside batches"}).code == "OK"
+            assert calls.create({"external_id": "beside batches"}).code == "OK"
+    calls.close()
     assert {item.code for batch in sent for item in batch.result().items} == {"OK"}

@@ -16,7 +16,7 @@ from participants.v1.participant_service_pb2 import (
 
 from server.api.call import Call
 from server.api.servicer import SLICE, ParticipantServicer
-from server.api.turns import Turn, Turns
+from server.api.turns import BATCH, Turn, Turns
 from server.errors import NotFound
 from server.participants.listing import Listing, Page
 from server.participants.model import Rejected, Upsert
@@ -43,11 +43,13 @@ async def test_a_batch_lets_other_calls_have_the_event_loop() -> None:
     slices = 5
     requests = [CreateParticipantRequest(external_id=str(number)) for number in range(slices * SLICE)]
     nothing = cast("Any", None)
-    servicer = ParticipantServicer(cast("Participants", Refusing()), nothing, nothing, Turns(), lists_at_once=2)
+    turn = (all_turns := Turns()).try_begin("organization", BATCH)
+    assert turn is not None
+    servicer = ParticipantServicer(cast("Participants", Refusing()), nothing, nothing, all_turns, lists_at_once=2)
     counting = asyncio.create_task(count())
     response = await servicer.BatchCreateParticipants(
         BatchCreateParticipantsRequest(requests=requests),
-        Call("organization", deadline=0.0, metadata={}, given_request_id=None, turn=nothing),
+        Call("organization", deadline=0.0, metadata={}, given_request_id=None, turn=turn),
     )
     counting.cancel()
     assert len(response.results) == slices * SLICE

@@ -147,6 +147,25 @@ async def test_a_call_that_takes_long_counts_no_more(calls: Calls) -> None:
     assert calls.begun == ["a"]
 
 
+async def test_a_batch_that_is_here_counts_however_long_it_takes(calls: Calls) -> None:
+    kept, late, *others = [calls.begin("flood", BATCH) for _ in range(int(BATCH.at_once))]
+    kept.keep()
+    for name in [*(f"{number}" for number, _ in enumerate([late, *others])), "last"]:
+        assert isinstance(calls.call("flood", BATCH, name), asyncio.Task)
+    await settle()
+    calls.pass_time(BATCH.lease)
+    await settle()
+    assert len(calls.begun) == 2 * BATCH.at_once - 1
+    # Here after its lease, it counts again.
+    late.keep()
+    kept.end()
+    await settle()
+    assert "last" not in calls.begun
+    late.end()
+    await settle()
+    assert calls.begun[-1] == "last"
+
+
 async def test_all_begin_once_the_others_have_not_called_for_long(calls: Calls) -> None:
     calls.crowd()
     names = [f"{number}" for number in range(3 * CALL.at_once_among_others)]
