@@ -6,7 +6,7 @@ A template database is migrated once; a test gets a clone of it, which takes mil
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -30,6 +30,8 @@ from tests.support.process import Service, environment
 PREFIX = f"participants_test_{environ.get('PYTEST_XDIST_WORKER', 'main')}"
 TEMPLATE = f"{PREFIX}_template"
 SERVING_ROLE = f"{PREFIX}_serving"
+# How much is shown of the log of a service whose test failed.
+SHOWN_LINES = 50
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], AbstractEventLoop]]:
@@ -49,6 +51,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folders.setdefault(path.parent, []).append(path)
     places = {path: place / len(paths) for paths in folders.values() for place, path in enumerate(paths)}
     items.sort(key=lambda item: places[item.path])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Shows of a test that failed what the service that it called has said last."""
+    report = yield
+    deployment = getattr(item, "funcargs", {}).get("deployment")
+    if report.failed and deployment is not None:
+        lines = deployment.service.errors.splitlines()
+        report.sections.append(("the service's log", "\n".join(lines[-SHOWN_LINES:])))
+    return report
 
 
 @pytest.fixture(scope="session")
