@@ -250,7 +250,10 @@ def read_only(admin: psycopg.Connection[Any]) -> Iterator[None]:
 
 
 def disconnect(admin: psycopg.Connection[Any]) -> None:
-    admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'participants'")
+    admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'participants'"
+        " AND datname = current_database()"
+    )
 
 
 @pytest.mark.parametrize("fault", [refusing, broken, failing, read_only])

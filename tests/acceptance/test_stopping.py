@@ -99,7 +99,9 @@ def test_a_call_under_way_is_finished(database: str) -> None:
             locker.execute("LOCK TABLE participants IN ACCESS EXCLUSIVE MODE")
             request.first_name = "Joan"
             call = stub.CreateParticipant.future(request, metadata=metadata, timeout=10)
-            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
             with psycopg.connect(database, autocommit=True) as admin:
                 while not (admin.execute(waiting).fetchone() or [0])[0]:
                     time.sleep(0.01)
