@@ -37,11 +37,11 @@ def test_metrics_that_are_asked_for_all_the_time(deployment: Deployment, strange
     def ask(_: int) -> int:
         return stranger.get("/metrics").status_code
 
-    before = processor_seconds(deployment.service)
+    before, started = processor_seconds(deployment.service), time.monotonic()
     with ThreadPoolExecutor(8) as callers:
         assert set(callers.map(ask, range(400))) == {200}
-    # To write them out anew took 3 to 5 ms for each.
-    assert processor_seconds(deployment.service) - before < 1.0
+    # To write them out anew took 3 to 5 ms for each, and may take a tenth of a processor.
+    assert processor_seconds(deployment.service) - before < 1.0 + (time.monotonic() - started) / 10
 
 
 def test_a_content_length_of_many_digits(deployment: Deployment) -> None:
