@@ -26,7 +26,8 @@ from server.api.status import MAX_VIOLATION_BYTES, status_from_error
 from server.errors import Internal, RequestTooLarge, ServiceError
 from server.rpc.callers import Callers
 from server.rpc.calls import Calls, Context
-from server.rpc.receiving import MAX_REQUEST_BYTES, Receiver, malformed
+from server.rpc.compression import malformed, plain
+from server.rpc.receiving import MAX_REQUEST_BYTES, Receiver
 
 # What a call under way is taken to hold, and one for a list: about the answer with the largest participant, or with as
 # many as a page may have, and see ANSWER_COPIES.
@@ -125,8 +126,9 @@ def _answer(
         async def receive(organization_id: str, deadline: float) -> Message:
             request = await receiver.receive(context, room, organization_id, deadline)
             callers.arrived(context, len(request))
+            message = _parsed(parse, request)
             room.resize(call_bytes)
-            return _parsed(parse, request)
+            return message
 
         metadata: dict[str, Any] = dict(fields)
         calls.begin()
@@ -170,7 +172,7 @@ def _parsed(parse: Callable[[bytes], Message], request: bytes) -> Message:
     if len(request) > MAX_REQUEST_BYTES:
         raise RequestTooLarge(f"a message may have at most {MAX_REQUEST_BYTES} bytes, this one has {len(request)}")
     try:
-        return parse(request)
+        return parse(plain(request, MAX_REQUEST_BYTES))
     except DecodeError:
         raise malformed("the request is no message of this method, or not UTF-8") from None
 

@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
+from server.errors import ServiceError
 from server.rpc.callers import Callers
 from server.rpc.calls import Context
+from server.rpc.compression import plain
 from server.rpc.receiving import RECEIVE_TIMEOUT
 
+# More than any of these has, once it is inflated.
+MAX_MESSAGE_BYTES = 4 << 10
 # Open at once on a connection. A client watches once, and a prober asks one thing after another.
 MAX_OPEN = 4
+
+
+T = TypeVar("T", bound=Message)
 
 
 class Keyless:
@@ -35,7 +42,7 @@ class Keyless:
             await self.admit(context)
             return await method(await _received(context), context)
 
-        return grpc.stream_unary_rpc_method_handler(answer, request.FromString, _serialized)
+        return grpc.stream_unary_rpc_method_handler(answer, reader(request), _serialized)
 
     def sending(self, method: Callable[[Any, Context], Awaitable[None]], request: type[Message]) -> Any:
         """Returns the handler of an RPC that answers any number of times."""
@@ -44,7 +51,7 @@ class Keyless:
             await self.admit(context)
             await method(await _received(context), context)
 
-        return grpc.stream_stream_rpc_method_handler(send, request.FromString, _serialized)
+        return grpc.stream_stream_rpc_method_handler(send, reader(request), _serialized)
 
     async def admit(self, context: Context) -> None:
         """Lets a call in until it has ended, or ends it where its connection has too many."""
@@ -64,6 +71,18 @@ class Keyless:
         context.add_done_callback(close)  # type: ignore[arg-type]  # grpc-stubs has a class where a function goes
 
 
+def reader(request: type[T]) -> Callable[[bytes], T | None]:
+    """Returns what makes a message of what came, or None where that is none."""
+
+    def read(data: bytes) -> T | None:
+        try:
+            return request.FromString(plain(data, MAX_MESSAGE_BYTES))
+        except (DecodeError, ServiceError):
+            return None
+
+    return read
+
+
 async def _received(context: Context) -> Any:
     try:
         async with asyncio.timeout(RECEIVE_TIMEOUT):
@@ -71,7 +90,7 @@ async def _received(context: Context) -> Any:
     except TimeoutError:
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no message came")
     if not isinstance(message, Message):
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call ended without a message")
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message of this method")
     return message
 
 

@@ -7,8 +7,9 @@ import math
 from typing import Any
 
 from server.api.buffers import Buffers, Room
-from server.errors import DeadlineExceeded, FieldViolation, InvalidArgument
+from server.errors import DeadlineExceeded
 from server.rpc.calls import Context
+from server.rpc.compression import malformed
 
 # gRPC's own default, and more than a participant can hold.
 MAX_REQUEST_BYTES = 4 << 20
@@ -36,7 +37,7 @@ class Receiver:
         self._looks = False
 
     async def receive(self, context: Context, room: Room, organization_id: str, deadline: float) -> bytes:
-        """Returns the call's one message, for which it takes room. `deadline` is on the event loop's clock.
+        """Returns the call's one message as it came, for which it takes room. `deadline` is on the event loop's clock.
 
         Raises InvalidArgument, DeadlineExceeded and Overloaded.
         """
@@ -75,9 +76,3 @@ class Receiver:
         self._looks = bool(self._arriving)
         if self._looks:
             self._loop.call_later(LOOK_EVERY, self._look)
-
-
-def malformed(message: str) -> InvalidArgument:
-    """Returns what a call is answered whose request is no message."""
-    violation = FieldViolation("", "MALFORMED", message)
-    return InvalidArgument((violation,), message, reason="MALFORMED_REQUEST")

@@ -19,7 +19,7 @@ from server.api.sources import described_files
 from server.operations.allowance import Allowance
 from server.rpc.callers import Callers
 from server.rpc.calls import Context
-from server.rpc.keyless import Keyless
+from server.rpc.keyless import Keyless, reader
 
 # To ask for everything takes about 200 KB.
 BYTES_A_SECOND, BYTES_SAVED = 4 << 20, 8 << 20
@@ -105,9 +105,11 @@ def reflection_handlers(keyless: Keyless, callers: Callers) -> list[grpc.Generic
     _describe_v1()
     health = health_pb2.DESCRIPTOR.services_by_name["Health"]
     servicer = _Reflection((SERVICE.full_name, health.full_name, *_NAMES), keyless, callers)
+    read = reader(reflection_pb2.ServerReflectionRequest)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        # What asks for nothing is answered that it does.
+        request_deserializer=lambda data: read(data) or reflection_pb2.ServerReflectionRequest(),
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     return [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method}) for name in _NAMES]

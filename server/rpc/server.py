@@ -17,6 +17,7 @@ from server.config import Address, ConfigurationError
 from server.operations.health import Health
 from server.rpc.callers import Callers
 from server.rpc.calls import Calls
+from server.rpc.compression import ACCEPTED
 from server.rpc.crowding import MAX_CONNECTIONS
 from server.rpc.handlers import MAX_METADATA_BYTES, service_handlers
 from server.rpc.health import health_handlers
@@ -41,6 +42,9 @@ GOAWAY_PAUSE = 0.3
 OPTIONS = [
     ("grpc.so_reuseport", 1),
     ("grpc.max_receive_message_length", READ_BYTES),
+    # See compression.py.
+    ("grpc.per_message_decompression", 0),
+    ("grpc.compression_enabled_algorithms_bitset", ACCEPTED),
     # What was written is answered, whatever its size.
     ("grpc.max_send_message_length", -1),
     # Of what is larger than the first grpcio refuses some, by chance, and of what is larger than the second all.
