@@ -23,7 +23,7 @@ test: $(VENV)/.development ## Install what is needed and run the tests, with a P
 	@$(BIN)/pytest
 
 .PHONY: test-postgres
-test-postgres: $(VENV)/.development ## Run the tests on Postgres 14 to 18, which npm has; VERSIONS=14 for one.
+test-postgres: $(VENV)/.development ## Run the tests on Postgres 14 to 18, which npm has; VERSIONS=14 for one; slow.
 	@$(BIN)/python -m tests.postgres_matrix $(VERSIONS)
 
 .PHONY: hostile

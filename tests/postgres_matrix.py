@@ -39,6 +39,10 @@ START_TIMEOUT = 30.0
 def main(arguments: Sequence[str]) -> int:
     split = arguments.index("--") if "--" in arguments else len(arguments)
     versions, options = arguments[:split] or list(VERSIONS), arguments[split + 1 :]
+    unknown = [version for version in versions if version not in VERSIONS]
+    if unknown:
+        print(f"there is no Postgres {', '.join(unknown)}; there are {', '.join(VERSIONS)}", file=sys.stderr)
+        return 2
     failed = []
     for version in versions:
         print(f"== Postgres {version}", flush=True)
