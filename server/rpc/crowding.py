@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 MAX_CONNECTIONS = 2_048
 # How often it is looked for them, in seconds: in that time some thousands can come.
 LOOK_EVERY = 0.1
-# How long whoever has come is given to show a good key, in seconds: where many come, calls wait.
-TIME_TO_CALL = 1.0
+# How long whoever has come is given to show a good key, in seconds: on a busy machine calls wait for seconds.
+TIME_TO_CALL = 5.0
 
 _OPEN_FILES = "/proc/self/fd"
 
