@@ -38,9 +38,11 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, name = COMMANDS[cmd_name].split(":")
+        # What is imported stays: the garbage collector need not look through it, neither meanwhile nor ever after.
+        gc.disable()
         command: click.Command = getattr(import_module(module), name)
-        # What is imported by now stays: the garbage collector need not look through it, neither now nor in the end.
         gc.freeze()
+        gc.enable()
         return command
 
 
