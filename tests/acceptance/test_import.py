@@ -24,7 +24,6 @@ from tests.support.process import COMMAND, environment, eventually, refusal, run
 def env(deployment: Deployment) -> dict[str, str]:
     """What an import needs to know of the running service."""
     return environment(
-        DATABASE_URL=deployment.conninfo,
         PARTICIPANTS_GRPC_ADDRESS=deployment.service.grpc_address,
         PARTICIPANTS_API_KEY=deployment.tenant.key,
     )

@@ -51,7 +51,6 @@ def own(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Dep
 @pytest.fixture
 def env(own: Deployment) -> dict[str, str]:
     return environment(
-        DATABASE_URL=own.conninfo,
         PARTICIPANTS_GRPC_ADDRESS=own.service.grpc_address,
         PARTICIPANTS_API_KEY=own.tenant.key,
     )

@@ -17,7 +17,7 @@ from server.postgres.migrations import is_current
 from tests.conftest import PREFIX, fresh_database
 from tests.support.clients import GrpcClient, Reply
 from tests.support.process import Service, environment, eventually, run
-from tests.support.wheels import ROOT, build
+from tests.support.wheels import ROOT, build, uv
 
 # The last commit before migrations said which versions work on them.
 BEFORE = "e30559c4521d"
@@ -37,8 +37,7 @@ def installed_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
         build(source, tmp_path_factory.mktemp("server")),
         build(source / "generated", tmp_path_factory.mktemp("stubs")),
     ]
-    options = ["--quiet", "--no-index", "--no-deps", f"--target={packages}"]
-    subprocess.run([sys.executable, "-m", "pip", "install", *options, *map(str, wheels)], check=True)
+    uv("pip", "install", "--quiet", f"--python={sys.executable}", "--no-deps", f"--target={packages}", *wheels)
     return packages
 
 

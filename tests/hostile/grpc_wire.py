@@ -54,11 +54,12 @@ class Wire:
     def pour(self, stream: int, announced: int, sent: int) -> None:
         """Announces a message and sends as much of it as the peer takes, at most `sent` bytes, and never ends it."""
         room = {0: 65_535, stream: 65_535}
-        left = struct.pack(">BL", 0, announced) + bytes(sent)
+        # A view: to cut off what was sent copies nothing.
+        left = memoryview(struct.pack(">BL", 0, announced) + bytes(sent))
         while left:
             size = min(len(left), _MAX_FRAME, *room.values())
             if size:
-                self.send(frame(Type.DATA, 0, stream, left[:size]))
+                self.send(frame(Type.DATA, 0, stream, bytes(left[:size])))
                 left = left[size:]
                 room = {key: value - size for key, value in room.items()}
                 continue
