@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import count
 from os import cpu_count, environ
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -25,6 +24,7 @@ from server.postgres.grants import grant
 from server.postgres.migrations import migrate
 from tests.support.clients import Client, GrpcClient, HttpClient
 from tests.support.process import Service, environment
+from tests.support.seed import Seed, own_directory
 
 # Test processes that share a Postgres must not share a database.
 PREFIX = f"participants_test_{environ.get('PYTEST_XDIST_WORKER', 'main')}"
@@ -65,7 +65,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
+def seed(tmp_path_factory: pytest.TempPathFactory) -> Seed:
+    """Data directories with a Postgres of a test's own, for tests that a first start is nothing to."""
+    own = tmp_path_factory.getbasetemp()
+    return Seed(own.parent if "PYTEST_XDIST_WORKER" in environ else own)
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     """How to connect to a Postgres as somebody who may create databases."""
     url = environ.get("TEST_DATABASE_URL")
     if url:
@@ -73,20 +80,14 @@ def postgres() -> Iterator[str]:
         with psycopg.connect(url, autocommit=True) as admin:
             admin.execute(f'DROP ROLE IF EXISTS "{SERVING_ROLE}"'.encode())
     else:
-        with own_directory() as directory, embedded_postgres(directory) as conninfo:
+        seed: Seed = request.getfixturevalue("seed")
+        with seed.planted() as directory, embedded_postgres(directory) as conninfo:
             with psycopg.connect(conninfo, autocommit=True) as admin:
                 # No test crashes the machine, and nothing else would lose what was not synced, or find half a page.
                 admin.execute("ALTER SYSTEM SET fsync = off")
                 admin.execute("ALTER SYSTEM SET full_page_writes = off")
                 admin.execute("SELECT pg_reload_conf()")
             yield conninfo
-
-
-@contextmanager
-def own_directory() -> Iterator[Path]:
-    """Makes a directory for an embedded Postgres, which as root is another user's: pytest's are closed to those."""
-    with TemporaryDirectory(prefix="participants-test-") as directory:
-        yield Path(directory)
 
 
 @pytest.fixture(scope="session")

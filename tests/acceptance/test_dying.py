@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import deployed
 from tests.support import loopback
 from tests.support.process import Service, environment, eventually
+from tests.support.seed import Seed
 
 # The service with a part that dies a second after the start. The rest of it is what users start.
 FAULTS = {
@@ -121,8 +122,9 @@ def test_workers_that_die_again_and_again_end_the_service(conninfo: str) -> None
         assert service.errors.splitlines()[-1].startswith("participants: the workers die again and again")
 
 
-def test_the_database_being_away_is_no_death(data_directory: Path) -> None:
+def test_the_database_being_away_is_no_death(seed: Seed, data_directory: Path) -> None:
     """The embedded Postgres crashes under the service, which goes on and says that it is not ready."""
+    seed.plant(data_directory)
     service = Service(environment(PARTICIPANTS_DATA_DIR=str(data_directory)))
     postmaster = int((data_directory / "postgres" / "postmaster.pid").read_text().splitlines()[0])
     os.kill(postmaster, signal.SIGKILL)

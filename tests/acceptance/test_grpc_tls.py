@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.conftest import Deployment, deployed
 from tests.support.process import Service, environment, eventually, refusal, run
+from tests.support.seed import Seed
 from tests.support.tls import Files, joined, replace
 
 Databases = Callable[[], AbstractContextManager[str]]
@@ -174,7 +175,10 @@ class TestCommands:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_the_lines_that_a_first_start_prints_work_as_they_stand(data_directory: Path, tmp_path: Path) -> None:
+def test_the_lines_that_a_first_start_prints_work_as_they_stand(
+    seed: Seed, data_directory: Path, tmp_path: Path
+) -> None:
+    seed.plant(data_directory)
     authority = trustme.CA()
     files = Files(tmp_path, authority, callers=[authority])
     # No name that this machine has.

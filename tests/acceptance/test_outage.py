@@ -16,12 +16,12 @@ import psycopg
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from server.postgres.migrations import migrate
-from tests.conftest import Deployment, deployed, own_directory
+from tests.conftest import Deployment, deployed
 from tests.support import loopback
 from tests.support.clients import Client, GrpcClient, HttpClient, Reply
 from tests.support.own_postgres import OwnPostgres
 from tests.support.process import environment, eventually, refusal, run
+from tests.support.seed import Seed
 
 DATABASE_NAMES = ["", "readiness", "participants.v1.ParticipantService"]
 # What a driver or a Postgres says when it cannot be reached, and no caller is to read.
@@ -52,11 +52,10 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene() -> Iterator[Scene]:
-    with own_directory() as directory, ExitStack() as stack:
+def scene(seed: Seed) -> Iterator[Scene]:
+    with seed.planted() as directory, ExitStack() as stack:
         postgres = OwnPostgres(directory)
         stack.callback(postgres.stop)
-        migrate(postgres.conninfo, report=lambda line: None)
         running = stack.enter_context(deployed(postgres.conninfo))
         channel = stack.enter_context(grpc.insecure_channel(running.service.grpc_address))
         key = running.tenant.key

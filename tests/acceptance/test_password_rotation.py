@@ -9,26 +9,25 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from server.postgres.migrations import migrate
-from tests.conftest import new_tenant, own_directory
+from tests.conftest import new_tenant
 from tests.support.clients import GrpcClient
 from tests.support.own_postgres import OwnPostgres
 from tests.support.process import Service, environment, eventually
+from tests.support.seed import Seed
 
 ROLE = "rotated"
 
 
 @pytest.fixture
-def postgres_with_passwords() -> Iterator[str]:
+def postgres_with_passwords(seed: Seed) -> Iterator[str]:
     """How to connect as an administrator to a Postgres that asks ROLE for its password."""
-    with own_directory() as directory:
+    with seed.planted() as directory:
         postgres = OwnPostgres(directory)
         rules = directory / "postgres" / "pg_hba.conf"
         rules.write_text(f"local all {ROLE} scram-sha-256\n{rules.read_text()}")
         with psycopg.connect(postgres.conninfo, autocommit=True) as admin:
             admin.execute("SELECT pg_reload_conf()")
             admin.execute(f"CREATE ROLE {ROLE} LOGIN SUPERUSER PASSWORD 'old-secret'".encode())
-        migrate(postgres.conninfo, report=lambda line: None)
         yield postgres.conninfo
         postgres.stop()
 

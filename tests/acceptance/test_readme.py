@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import own_directory
 from tests.support.process import Service, environment
+from tests.support.seed import Seed, own_directory
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
+def directory(seed: Seed) -> Iterator[Path]:
     """Where somebody has typed `make serve`: the data is in .data."""
     with own_directory() as checkout:
+        seed.plant(checkout / ".data")
         yield checkout
 
 

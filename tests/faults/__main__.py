@@ -7,11 +7,11 @@ import random
 import sys
 import time
 
-from tests.conftest import own_directory
 from tests.faults.cases import CASES, Case
 from tests.faults.cluster import Cluster, cluster
 from tests.faults.scenes import NotHere
 from tests.faults.trial import trial
+from tests.support.seed import own_directory
 
 # Of what a broken rule left in a history, so many lines are shown.
 SHOWN = 5

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import own_directory
 from tests.faults.cases import kill_replica, through_proxy
 from tests.faults.cluster import Cluster, cluster
 from tests.faults.proxy import Mode
 from tests.faults.trial import Fault, trial
+from tests.support.seed import Seed
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Cluster]:
-    with own_directory() as directory, cluster(directory, seed=1) as started:
+def running(seed: Seed) -> Iterator[Cluster]:
+    with seed.planted() as directory, cluster(directory, seed=1) as started:
         yield started
 
 

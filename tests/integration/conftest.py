@@ -9,8 +9,9 @@ import pytest
 
 from server.postgres.database import Database
 from server.postgres.participants import PostgresParticipants
-from tests.conftest import Tenant, new_tenant, own_directory
+from tests.conftest import Tenant, new_tenant
 from tests.support.own_postgres import OwnPostgres
+from tests.support.seed import Seed
 
 
 @pytest.fixture
@@ -32,9 +33,9 @@ def store(connections: Database) -> PostgresParticipants:
 
 
 @pytest.fixture(scope="session")
-def own_postgres() -> Iterator[OwnPostgres]:
+def own_postgres(seed: Seed) -> Iterator[OwnPostgres]:
     """A running Postgres, to be left running."""
-    with own_directory() as directory:
+    with seed.planted() as directory:
         postgres = OwnPostgres(directory)
         yield postgres
         postgres.stop()

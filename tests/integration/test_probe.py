@@ -19,9 +19,9 @@ from server.postgres.database import Database
 from server.postgres.migrations import migrate
 from server.postgres.probe import Probe
 from server.postgres.queries.query import Query
-from tests.conftest import own_directory
 from tests.faults.proxy import Mode, Proxy
 from tests.support.own_postgres import OwnPostgres
+from tests.support.seed import own_directory
 
 # A query that finds nothing, and its parameters.
 NOBODY = (queries.GET, b"00000000-0000-0000-0000-000000000000", b"00000000-0000-0000-0000-000000000000")

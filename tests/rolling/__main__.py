@@ -14,10 +14,11 @@ import uvloop
 
 from server.postgres.embedded import embedded_postgres
 from server.postgres.migrations import migrate
-from tests.conftest import new_tenant, own_directory
+from tests.conftest import new_tenant
 from tests.faults.cluster import REPLICAS, Replica
 from tests.rolling.callers import Callers
 from tests.rolling.ways import WAYS, Way
+from tests.support.seed import own_directory
 
 RESTARTS, CALLS = 10, 100_000
 # How long a replica goes on serving after SIGTERM, and how long it then may take to end; in seconds.
