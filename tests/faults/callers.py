@@ -39,7 +39,8 @@ BATCH_EVERY = 8
 @dataclass(frozen=True)
 class Plan:
     """What a process does. `address` is HOST:PORT, or a URL for callers by HTTP; `processes` is how many write to the
-    same participants. `deadline` is that of each call, in seconds."""
+    same participants. `deadline` is that of each call, and `rest` is how long a caller waits after an answer, in
+    seconds."""
 
     name: str
     address: str
@@ -48,6 +49,7 @@ class Plan:
     processes: int
     callers: int
     deadline: float
+    rest: float
 
     def as_argument(self) -> str:
         return orjson.dumps(asdict(self)).decode()
@@ -169,8 +171,8 @@ async def _call(plan: Plan, caller: Caller, keys: Iterator[str], tokens: Iterato
             write = Write(plan.name, key, token, started, ended, **asdict(answer))
             sys.stdout.buffer.write(as_line(write))
         sys.stdout.buffer.flush()
-        if any(answer.code != "OK" for answer in answers):
-            await asyncio.sleep(PAUSE)
+        told_of_an_error = any(answer.code != "OK" for answer in answers)
+        await asyncio.sleep(max(PAUSE, plan.rest) if told_of_an_error else plan.rest)
 
 
 if __name__ == "__main__":

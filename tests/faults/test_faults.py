@@ -13,6 +13,9 @@ from tests.faults.proxy import Mode
 from tests.faults.trial import Fault, trial
 from tests.support.seed import Seed
 
+# Callers that rest leave other tests some of the processors, and are still enough to find what is lost without guards.
+REST = 0.02
+
 
 @pytest.fixture(scope="module")
 def running(seed: Seed) -> Iterator[Cluster]:
@@ -24,7 +27,7 @@ def running(seed: Seed) -> Iterator[Cluster]:
     "fault", [kill_replica, through_proxy(Mode.LOSE_ANSWERS, 1.0)], ids=["a replica is killed", "answers are lost"]
 )
 def test_faults_lose_nothing(running: Cluster, fault: Fault, request: pytest.FixtureRequest) -> None:
-    verdict = trial(running, fault, request.node.callspec.id.split()[0])
+    verdict = trial(running, fault, request.node.callspec.id.split()[0], REST)
     assert verdict.is_good, verdict
 
 
@@ -32,6 +35,6 @@ def test_a_service_without_its_guards_is_found_out(running: Cluster) -> None:
     replica = running.replicas[0]
     replica.stop()
     replica.start(command=(sys.executable, "-m", "tests.faults.sabotaged"))
-    verdict = trial(running, lambda cluster: None, "sabotaged")
+    verdict = trial(running, lambda cluster: None, "sabotaged", REST)
     assert verdict.lost > 0
     assert verdict.violations

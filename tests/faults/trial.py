@@ -58,9 +58,10 @@ class Verdict:
         )
 
 
-def trial(cluster: Cluster, fault: Fault, name: str) -> Verdict:
-    """Does one fault to a cluster that serves, and leaves one that serves again."""
-    with _callers(cluster, name) as processes:
+def trial(cluster: Cluster, fault: Fault, name: str, rest: float = 0.0) -> Verdict:
+    """Does one fault to a cluster that serves, and leaves one that serves again. Callers rest for so many seconds after
+    each answer."""
+    with _callers(cluster, name, rest) as processes:
         _wait_until_answered(processes, time.monotonic())
         fault(cluster)
         over = time.monotonic()
@@ -102,13 +103,15 @@ class _Process:
 
 
 @contextmanager
-def _callers(cluster: Cluster, name: str) -> Iterator[list[_Process]]:
+def _callers(cluster: Cluster, name: str, rest: float) -> Iterator[list[_Process]]:
     """Has callers write through each replica by gRPC and by HTTP."""
     addresses = [address for replica in cluster.replicas for address in (replica.grpc_address, replica.http_url)]
     with TemporaryDirectory() as directory:
         processes = [
             _Process(
-                Plan(f"p{number}", address, cluster.tenant.key, name, len(addresses), CALLERS_PER_PROCESS, DEADLINE),
+                Plan(
+                    f"p{number}", address, cluster.tenant.key, name, len(addresses), CALLERS_PER_PROCESS, DEADLINE, rest
+                ),
                 Path(directory),
             )
             for number, address in enumerate(addresses)
