@@ -46,7 +46,7 @@ def main() -> None:
         address, url, key = line.split()
         with ExitStack() as stack:
             kinds = _kinds(stack, address, url, key)
-            for _ in range(20):
+            for _ in range(5):
                 # What only the first calls of a kind take is taken before.
                 for call in kinds.values():
                     call()

@@ -21,6 +21,9 @@ IS_ALONE = "PYTEST_XDIST_WORKER" not in environ
 # How long the others may wait, and where dozens or hundreds do at once what is hardest to bear; in seconds. Beside
 # other tests everybody waits longer; the attack comes from the same machine in any case.
 WORST_SECONDS, WORST_OF_CROWDS = (0.5, 2.0) if IS_ALONE else (4.0, 4.0)
+# How long a flood lasts, in seconds. Beside other tests, where everybody may wait for longer than that, a longer one
+# shows no more: that nobody is refused, and what it takes of memory.
+FLOOD_SECONDS = 2.0 if IS_ALONE else 0.5
 # What takes a whole processor to attack and another to withstand says nothing beside other tests.
 alone = pytest.mark.skipif(not IS_ALONE, reason="it wants the machine for itself: make hostile")
 MAX_BYTES, MAX_KEPT_BYTES = 512 * MEBIBYTE, 50 * MEBIBYTE

@@ -16,7 +16,7 @@ from tests.bench.http2 import ACK, END_STREAM, Type, frame
 from tests.conftest import Deployment
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire, headers
-from tests.hostile.others import WORST_OF_CROWDS, WORST_SECONDS, alone, others_unhurt
+from tests.hostile.others import FLOOD_SECONDS, WORST_OF_CROWDS, WORST_SECONDS, alone, others_unhurt
 from tests.support.clients import GrpcClient, Reply
 
 CREATE = f"{SERVICE}/CreateParticipant"
@@ -26,9 +26,9 @@ SECONDS = 2.0
 RESET = struct.pack(">L", 8)
 
 
-def flood(metadata: list[tuple[str, str]], *, reset: bool) -> Callable[[Wire], None]:
+def flood(metadata: list[tuple[str, str]], *, reset: bool, seconds: float = FLOOD_SECONDS) -> Callable[[Wire], None]:
     """Calls again and again, and on a new connection when it is cut off."""
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + seconds
 
     def attack(wire: Wire) -> None:
         while time.monotonic() < until:
@@ -140,7 +140,10 @@ def test_whoever_has_much_to_send_or_to_read_is_heard_during_an_attack(deploymen
 
     sender, reader = GrpcClient(address, key), GrpcClient(address, key)
     calls = [come_with_a_batch, lambda: sender.create_batch(batch), lambda: reader.list({"page_size": 1000})]
-    with ThreadPoolExecutor(len(calls)) as threads, crowd(4, lambda: Wire(address), flood([], reset=False)):
+    with (
+        ThreadPoolExecutor(len(calls)) as threads,
+        crowd(4, lambda: Wire(address), flood([], reset=False, seconds=SECONDS)),
+    ):
         codes = list(threads.map(again, calls))
     sender.close()
     reader.close()

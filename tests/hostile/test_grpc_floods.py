@@ -13,11 +13,10 @@ from tests.bench.http2 import ACK, Type, frame
 from tests.conftest import Deployment
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire, headers
-from tests.hostile.others import others_unhurt
+from tests.hostile.others import FLOOD_SECONDS, others_unhurt
 
 CREATE = f"{SERVICE}/CreateParticipant"
 FLOODERS = 4
-SECONDS = 2.0
 # RFC 9113, section 6.3, whose frames mean nothing any more.
 PRIORITY = struct.pack(">HBBBL", 0, 5, 2, 0, 1) + bytes(5)
 
@@ -32,7 +31,7 @@ FLOODS = {
 
 def flood(data: bytes, first: bytes = b"") -> Callable[[Wire], None]:
     """Sends the same again and again, and again on a new connection when it is cut off."""
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + FLOOD_SECONDS
 
     def attack(wire: Wire) -> None:
         while time.monotonic() < until:
