@@ -101,7 +101,9 @@ def new_database(postgres: str) -> Iterator[Callable[[], AbstractContextManager[
         with fresh_database(postgres, name, template=TEMPLATE) as conninfo:
             yield conninfo
 
-    with fresh_database(postgres, TEMPLATE) as template:
+    # The embedded one has been migrated, as a first start does it.
+    source = "template1" if environ.get("TEST_DATABASE_URL") else "postgres"
+    with fresh_database(postgres, TEMPLATE, source) as template:
         migrate(template, report=lambda line: None)
         yield clone
 
