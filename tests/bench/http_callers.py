@@ -16,6 +16,8 @@ _HEAD = (
     "content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
 )
 _LENGTH = b"\r\ncontent-length:"
+# Too many, or its deadline passed before its turn.
+_REFUSED = (b"429", b"504")
 
 
 @asynccontextmanager
@@ -53,7 +55,7 @@ class _Caller(asyncio.Protocol):
             return
         if self._received[9:11] == b"20":
             self._calls.latencies.append(time.perf_counter() - self._started)
-        elif self._target.may_be_refused and self._received[9:12] == b"429":
+        elif self._target.may_be_refused and self._received[9:12] in _REFUSED:
             self._calls.refused += 1
         else:
             self._calls.fail(RuntimeError(self._received[:500].decode("latin-1")))

@@ -106,12 +106,13 @@ class GrpcClient:
 
     name = "grpc"
 
-    def __init__(self, address: str, key: str) -> None:
+    def __init__(self, address: str, key: str, timeout: float = 10.0) -> None:
         # The largest participant is larger than what clients take by default; and clients would share connections.
         options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
         self._channel = grpc.insecure_channel(address, options=options)
         self.stub = ParticipantServiceStub(self._channel)
         self._key = key
+        self._timeout = timeout
 
     def create(self, request: Mapping[str, Any], key: str | None = None) -> Reply:
         message = json_format.ParseDict(dict(request), messages.CreateParticipantRequest())
@@ -165,7 +166,7 @@ class GrpcClient:
     def _call(self, method: Any, request: Message, key: str | None, reply: Callable[[Any], Reply]) -> Reply:
         metadata = [("x-api-key", self._key if key is None else key)]
         try:
-            response = method(request, metadata=metadata, timeout=10)
+            response = method(request, metadata=metadata, timeout=self._timeout)
         except grpc.RpcError as error:
             return reply_from_rpc_error(error)
         return reply(response)
