@@ -11,7 +11,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from server.api.buffers import Buffers
@@ -20,7 +19,7 @@ from server.api.servicer import SERVICE, ParticipantServicer
 from server.api.turns import Turns
 from server.auth.authenticator import Authenticator
 from server.certificates import Certificates
-from server.config import Address, ConfigurationError, Conninfo, Settings
+from server.config import ConfigurationError, Conninfo, Settings
 from server.gateway import server as http
 from server.gateway.application import Gateway
 from server.gateway.docs import Docs
@@ -48,7 +47,7 @@ from server.rpc.calls import Calls
 from server.rpc.crowding import make_room_forever
 from server.rpc.deaf import cut_off_deaf_forever
 from server.rpc.flooding import shut_out_floods_forever
-from server.sockets import allow_open_files
+from server.sockets import Listening, allow_open_files
 from server.writes.group_commit import GroupCommit
 
 if TYPE_CHECKING:
@@ -61,15 +60,6 @@ logger = logging.getLogger(__name__)
 GARBAGE_THRESHOLD = 5_000
 # Ctrl-C reaches a worker from the terminal and by its supervisor: what follows sooner is the same signal; in seconds.
 SECOND_SIGNAL_AFTER = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """Where the service answers, with the ports it got."""
-
-    grpc: Address
-    http: Address | None
-    operations: Address | None
 
 
 async def serve(

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from server.api.servicer import SERVICE
 from server.config import DEVELOPMENT_KEY_FILE, Address, TlsFiles
-from server.gateway.routes import Routes
 from server.operations.certificate import name_in
 from server.postgres import administration
 from server.postgres.administration import NameTaken
@@ -47,6 +45,10 @@ def _key(connection: psycopg.Connection[tuple[object, ...]], file: Path) -> str:
 
 def first_calls(key: str, grpc: Address, http: Address | None, tls: TlsFiles | None) -> str:
     """Returns a grpcurl and a curl line that work as they stand when pasted into another terminal."""
+    # Here alone, for no other start prints them.
+    from server.api.servicer import SERVICE  # noqa: PLC0415
+    from server.gateway.routes import Routes  # noqa: PLC0415
+
     body = shlex.quote('{"external_id": "user_abc123", "display_name": "Jane Doe", "attributes": {"plan": "premium"}}')
     method = f"{SERVICE.full_name}/CreateParticipant"
     security = _grpcurl_tls(tls) if tls else "-plaintext"

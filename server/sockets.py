@@ -5,8 +5,19 @@ from __future__ import annotations
 
 import resource
 import socket
+from dataclasses import dataclass
 
 from server.config import Address, ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the service answers, with the ports it got."""
+
+    grpc: Address
+    http: Address | None
+    operations: Address | None
+
 
 # Several times what all connections need.
 OPEN_FILES = 16_384

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import multiprocessing
 import os
@@ -18,13 +17,12 @@ from threading import Thread
 
 import uvloop
 
-from server import app
-from server.app import Listening
 from server.config import Address, ConfigurationError, Conninfo, Settings
+from server.imports import imports_that_stay
 from server.operations.logs import set_up_logs
 from server.operations.metrics import forget_worker
 from server.parts import PartFailed
-from server.sockets import address_of, bound
+from server.sockets import Listening, address_of, bound
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +108,9 @@ class _Worker:
 def _work(settings: Settings, conninfo: Conninfo, fixed_organization_id: str | None, ready: Connection) -> None:
     set_up_logs(settings.log_format)
     Thread(target=_end_with_supervisor, daemon=True).start()
-    gc.freeze()
+    # Here alone: the supervisor needs none of it.
+    with imports_that_stay():
+        from server import app  # noqa: PLC0415
     try:
         uvloop.run(app.serve(settings, conninfo, fixed_organization_id, lambda _: ready.send(True)))
     except (ConfigurationError, PartFailed) as error:

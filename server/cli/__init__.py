@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from importlib import import_module
 
@@ -10,6 +9,7 @@ import click
 
 from server.config import ConfigurationError
 from server.errors import CommandError
+from server.imports import imports_that_stay
 from server.operations.logs import set_up_logs
 from server.parts import PartFailed
 
@@ -38,11 +38,8 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, name = COMMANDS[cmd_name].split(":")
-        # What is imported stays: the garbage collector need not look through it, neither meanwhile nor ever after.
-        gc.disable()
-        command: click.Command = getattr(import_module(module), name)
-        gc.freeze()
-        gc.enable()
+        with imports_that_stay():
+            command: click.Command = getattr(import_module(module), name)
         return command
 
 

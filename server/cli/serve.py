@@ -9,14 +9,15 @@ from functools import partial
 import click
 import uvloop
 
-from server import app, quickstart
-from server.app import Listening
+from server import quickstart
 from server.cli.database import database
 from server.config import MAX_WORKERS, Conninfo, Settings, read_database_url, read_settings
+from server.imports import imports_that_stay
 from server.operations.logs import set_up_logs
 from server.postgres import preflight
 from server.postgres.administration import ensure_organization
 from server.postgres.session import connect
+from server.sockets import Listening
 from server.supervisor import supervise
 
 
@@ -51,6 +52,10 @@ def serve(workers: int | None) -> None:
         if settings.workers > 1:
             supervise(settings, source, organization_id, ready)
         else:
+            # Only now, as it takes most of the time of a start: what is refused is refused sooner.
+            with imports_that_stay():
+                from server import app  # noqa: PLC0415
+
             uvloop.run(app.serve(settings, source, organization_id, ready))
 
 

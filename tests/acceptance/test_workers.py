@@ -130,6 +130,15 @@ def test_a_second_service_notices_that_the_ports_are_taken(deployment: Deploymen
     assert len(refused.stderr.strip().splitlines()) == 1
 
 
+def test_the_supervisor_loads_nothing_that_serves(deployment: Deployment) -> None:
+    """It would take the time and the memory of one more worker."""
+    serving = ("/cygrpc", "/httptools")
+    assert [name for name in serving if name in Path(f"/proc/{min(workers(deployment))}/maps").read_text()] == [
+        *serving
+    ]
+    assert [name for name in serving if name in Path(f"/proc/{deployment.service.pid}/maps").read_text()] == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_all_workers(
     new_database: Callable[[], AbstractContextManager[str]], number: signal.Signals
