@@ -19,7 +19,7 @@ Databases = Callable[[], AbstractContextManager[str]]
 
 
 def trusting(authority: trustme.CA, client: trustme.LeafCert | None = None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(context)
     if client is not None:
         client.configure_cert(context)
