@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import psycopg
@@ -175,18 +179,33 @@ def test_a_key_that_is_not_accepted_is_one_line(env: dict[str, str], tmp_path: P
 
 
 def test_an_interrupted_import_says_how_far_it_came(env: dict[str, str], tmp_path: Path) -> None:
-    prefix = uuid4()
-    file = json_lines(tmp_path / "rows.jsonl", [{"external_id": f"{prefix}-{number}"} for number in range(300_000)])
-    process = subprocess.Popen(
-        [COMMAND, "import", file], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    assert "rows/s" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=20)
+    with subprocess.Popen(
+        [COMMAND, "import", "-", "--format", "jsonl", "--rejects", tmp_path / "rejects"],
+        env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process, ThreadPoolExecutor(1) as pool:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        # Until it ends more rows come, though not as many as could.
+        pool.submit(pour, process.stdin)
+        assert "rows/s" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.stdout.read(), process.stderr.read()
     assert process.returncode == 130
     assert output.startswith("interrupted: created ")
     assert "Traceback" not in errors
+
+
+def pour(file: IO[str]) -> None:
+    """Writes rows of new participants until nobody reads them."""
+    prefix = uuid4()
+    with suppress(BrokenPipeError):
+        for batch in itertools.count():
+            file.write("".join(f'{{"external_id": "{prefix}-{batch}-{number}"}}\n' for number in range(250)))
+            file.flush()
+            time.sleep(0.1)
+    with suppress(BrokenPipeError):
+        file.close()
 
 
 def test_the_rejects_are_never_written_over_the_input(env: dict[str, str], tmp_path: Path) -> None:
