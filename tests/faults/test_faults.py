@@ -14,7 +14,7 @@ from tests.faults.trial import Fault, trial
 from tests.support.seed import Seed
 
 # Callers that rest leave other tests some of the processors, and are still enough to find what is lost without guards.
-REST = 0.02
+REST = 0.05
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from alembic import command
-from alembic.script import ScriptDirectory
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from server.config import ConfigurationError
 from server.postgres.migrations import is_current, known, migrate
-from server.postgres.migrations.upgrade import configuration as alembic_configuration
 from tests.conftest import PREFIX, fresh_database
 from tests.support.process import eventually
 
@@ -157,7 +154,11 @@ def test_every_migration_says_who_works_on_it(connection: psycopg.Connection[Any
 
 
 def test_the_migrations_are_known_by_the_names_of_their_files() -> None:
-    scripts = ScriptDirectory.from_config(alembic_configuration(""))
+    from alembic.script import ScriptDirectory  # noqa: PLC0415  # as below
+
+    from server.postgres.migrations.upgrade import configuration  # noqa: PLC0415
+
+    scripts = ScriptDirectory.from_config(configuration(""))
     assert known() == [script.revision for script in scripts.walk_revisions()][::-1]
 
 
@@ -195,10 +196,19 @@ def test_a_newer_schema_that_says_otherwise_is_refused(database: str, migrations
             work(database)
 
 
+def upgrade(conninfo: str, revision: str) -> None:
+    """Brings an empty database up to an older schema."""
+    # Here, for every test process loads this file, and to load Alembic takes it a fifth of its start.
+    from alembic import command  # noqa: PLC0415
+
+    from server.postgres.migrations.upgrade import configuration  # noqa: PLC0415
+
+    command.upgrade(configuration(conninfo), revision)
+
+
 def test_a_migration_gives_way_to_those_who_use_a_table_until_it_is_free(postgres: str) -> None:
     with fresh_database(postgres, f"{PREFIX}_in_use") as conninfo:
-        configuration = alembic_configuration(conninfo)
-        command.upgrade(configuration, "0001")
+        upgrade(conninfo, "0001")
         with psycopg.connect(conninfo) as user, ThreadPoolExecutor() as pool:
             # As a migration needs it to record itself; others may read.
             user.execute("LOCK TABLE alembic_version IN EXCLUSIVE MODE")
@@ -222,7 +232,7 @@ def tries(conninfo: str) -> int:
 
 def test_participants_that_are_there_already_are_labelled_also_after_an_interruption(postgres: str) -> None:
     with fresh_database(postgres, f"{PREFIX}_labelled") as conninfo:
-        command.upgrade(alembic_configuration(conninfo), "0003")
+        upgrade(conninfo, "0003")
         with psycopg.connect(conninfo, autocommit=True) as connection:
             populate(connection)
             connection.execute("UPDATE participants SET tags = '{a,b}' WHERE organization_id = %s", (ORGANIZATION,))
