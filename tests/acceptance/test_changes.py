@@ -215,6 +215,30 @@ def test_an_enrollment_ends_and_comes_back_in_its_old_place(
     assert changed(client, ended.participant, again) == {"program_ids": [one, two]}
 
 
+@pytest.mark.parametrize("way", ["enroll", "upsert"])
+def test_an_enrollment_comes_after_those_that_were_there_whatever_the_time(
+    *,
+    client: Client,
+    deployment: Deployment,
+    participant: Participant,
+    connection: psycopg.Connection[Any],
+    way: str,
+) -> None:
+    """A statement may have come before one that it follows: the time of the other is in its future then."""
+    one, two = deployment.tenant.program_id, deployment.tenant.other_program_id
+    for table, column in (("participants", "updated_at"), ("enrollments", "enrolled_at")):
+        later = (
+            f"UPDATE {table} SET {column} = date_trunc('hour', now()) + interval '2 hours' WHERE participant_id = %s"
+        )
+        connection.execute(later.encode(), [participant["id"]])
+    if way == "enroll":
+        both = client.enroll(participant["id"], two)
+    else:
+        both = client.create({"external_id": participant["external_id"], "program_id": two})
+    assert both.participant["program_ids"] == [one, two]
+    assert client.get(participant["id"]).participant["program_ids"] == [one, two]
+
+
 def test_an_unenrollment_where_there_was_none_changes_nothing(
     client: Client, deployment: Deployment, participant: Participant
 ) -> None:

@@ -30,11 +30,12 @@ updated AS (
     WHERE p.ctid = l.row_id
     RETURNING p.revision, p.updated_at
 ),
--- What ends is there, so that it is updated.
+-- What ends is there, so that it is updated. What begins does so when the participant changed, and not before what another
+-- enrolled since this statement came.
 enrolled AS (
-    INSERT INTO enrollments (organization_id, participant_id, program_id, active)
-    SELECT $1::uuid, $2::uuid, $3::uuid, $4::boolean
-    FROM updated
+    INSERT INTO enrollments (organization_id, participant_id, program_id, active, enrolled_at)
+    SELECT $1::uuid, $2::uuid, $3::uuid, $4::boolean, u.updated_at
+    FROM updated AS u
     ON CONFLICT (organization_id, participant_id, program_id) DO UPDATE SET active = excluded.active
 )
 SELECT

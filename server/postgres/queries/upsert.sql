@@ -167,12 +167,14 @@ inserted AS (
 )
 -- begin programs
 ,
+-- As in enroll.sql.
 enrolled AS (
-    INSERT INTO enrollments (organization_id, participant_id, program_id)
-    SELECT j.organization_id, j.participant_id, j.program_id
+    INSERT INTO enrollments (organization_id, participant_id, program_id, enrolled_at)
+    SELECT j.organization_id, j.participant_id, j.program_id, coalesce(u.updated_at, i.updated_at)
     FROM proposed AS j
-    WHERE j.enrolls
-        AND (j.n IN (SELECT n FROM updated) OR j.participant_id IN (SELECT participant_id FROM inserted))
+    LEFT JOIN updated AS u ON u.n = j.n
+    LEFT JOIN inserted AS i ON i.participant_id = j.participant_id
+    WHERE j.enrolls AND (u.n IS NOT NULL OR i.participant_id IS NOT NULL)
     ORDER BY j.organization_id, j.participant_id
     ON CONFLICT (organization_id, participant_id, program_id) DO UPDATE SET active = true
 )
