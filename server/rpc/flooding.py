@@ -33,17 +33,17 @@ LOOK_EVERY, LOOK_AGAIN = 0.05, 0.02
 # Over so long, in seconds, grpcio is busy if it takes so much of a processor, or of what the process has of them: calls
 # make it take a fifth of that. Below the least share it takes nothing from anybody; from the second on it is saturated.
 BUSY_FOR, BUSY, SATURATED, LEAST_BUSY = 0.05, 0.5, 0.8, 0.2
-# While it is saturated, all have to make do with what a first call takes, beside those taken in and their messages, and
-# in the second after somebody was unwelcome, or memory short, messages have to wait, too: with what a plain call takes
-# while memory is critical, and with what TLS takes before it.
+# While it is saturated, and in the second after somebody was unwelcome, or memory short, everybody has to make do with
+# what a first call takes, beside those taken in and their messages, which wait, too, while memory is short; while it is
+# critical with what a plain call takes; and with what TLS takes before it.
 FIRST_BYTES, LEAST_FIRST_BYTES, TLS_BYTES = 3 << 10, 1 << 10, 6 << 10
-# How long who has sent more is given to turn out to have made calls, and how long while memory is short; in seconds.
-# On a busy machine calls wait for seconds until they are taken in.
-DOUBT, SHORT_DOUBT = 5.0, 0.1
+# How long who has sent more is given to turn out to have made calls, and how long a stranger while memory is short; in
+# seconds. On a busy machine calls wait for seconds until they are taken in.
+DOUBT, SHORT_DOUBT = 5.0, 0.05
 SECOND = 1.0
 # From this much memory on, beside what calls hold, it is short, and from the second on, in all, critical: then, if all
 # make do, whoever has sent most has to go; in bytes.
-SHORT, CRITICAL = 208 << 20, 420 << 20
+SHORT, CRITICAL = 192 << 20, 400 << 20
 
 
 async def shut_out_floods_forever(port: int, callers: Callers, buffers: Buffers, *, tls: bool) -> None:
@@ -88,18 +88,25 @@ class _Watch:
         found = list(connections(self._port))
         sent = self._beside.lately({each.peer: self._silenced.received(each) for each in found})
         first_bytes = self._tls_bytes + (LEAST_FIRST_BYTES if resident > CRITICAL else FIRST_BYTES)
+        more = sent.more_than_messages(first_bytes)
         flooding: set[str] = set()
-        if is_besieged:
+        if is_short:
             flooding = sent.more_than(first_bytes)
-        elif self._grpcio.is_saturated:
-            flooding = sent.more_than_messages(first_bytes)
+        elif is_besieged or self._grpcio.is_saturated:
+            flooding = more
         elif is_busy:
             flooding = sent.more_than_free()
         heard = {each.peer for each in found if each.peer not in self._silenced}
         if resident > CRITICAL and heard.isdisjoint(unwelcome | flooding):
             unwelcome = sent.most(heard)
-        doubt = 0.0 if resident > CRITICAL else SHORT_DOUBT if is_short else DOUBT
-        self._silenced.look(sent.holders - sent.more_than_messages(first_bytes), doubt, now)
+
+        def doubt(peer: str) -> float:
+            if resident > CRITICAL:
+                return 0.0
+            return SHORT_DOUBT if is_short and peer not in sent.holders else DOUBT
+
+        # Who was silenced before more of it was read has to wait while memory is short: what else it sent is not known.
+        self._silenced.look(more, doubt, now, may_hear=not is_short)
         self._shut_out(found, unwelcome, flooding, now)
         if now >= self._second_ends:
             self._second_ends = now + SECOND

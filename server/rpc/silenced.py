@@ -62,24 +62,22 @@ class Silenced:
             silent.condemn()
         return was_heard
 
-    def look(self, innocent: Container[str], doubt: float, now: float) -> None:
-        """Hears a suspect again who is innocent, silences the others for good who have been suspects for so long, in
-        seconds, and cuts off who has been silent for long enough.
+    def look(self, guilty: Container[str], doubt: Callable[[str], float], now: float, *, may_hear: bool) -> None:
+        """Silences the guilty for good who have been suspects for as long as there is doubt, in seconds; hears another
+        suspect again, if any may be heard; and cuts off who has been silent for long enough.
 
-        What the innocent have sent meanwhile is not known: so they are heard one after the other.
+        What the others have sent meanwhile is not known: so they are heard one after the other.
         """
-        is_any_heard = False
         for peer, silent in list(self._silent.items()):
             is_over = silent.since + SILENCE <= now or not silent.taken.is_open()
-            is_certain = peer not in innocent and silent.since + doubt <= now
             if not silent.is_suspect:
                 # Closed before grpcio has noticed that it has ended, it would never notice.
                 if is_over and (silent.taken.is_let_go() or silent.since + 2 * SILENCE <= now):
                     self._end(peer).close()
-            elif is_over or is_certain:
+            elif is_over or (peer in guilty and silent.since + doubt(peer) <= now):
                 silent.condemn()
-            elif peer in innocent and not is_any_heard:
-                is_any_heard = True
+            elif may_hear and peer not in guilty:
+                may_hear = False
                 self._end(peer).give_back()
 
     def cut_off_all(self) -> None:

@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from os import environ
 
 import httpx
 
-from server.rpc.crowding import TIME_TO_CALL
 from tests.support.clients import GrpcClient
 
+IS_ALONE = "PYTEST_XDIST_WORKER" not in environ
+# Beside other tests a thousand others may come before a newcomer's key is looked at: it makes way, and comes again.
+TRIES = 1 if IS_ALONE else 3
 PAUSE = 0.05
 READY = "ready"
 
@@ -80,13 +83,13 @@ def _kinds(stack: ExitStack, address: str, url: str, key: str) -> Mapping[str, C
     http = stack.enter_context(httpx.Client(base_url=url, headers={"x-api-key": key}, timeout=20))
 
     def newcomer() -> str:
-        while True:
-            client, came = GrpcClient(address, key), time.monotonic()
+        for _ in range(TRIES):
+            client = GrpcClient(address, key)
             code = client.create({"external_id": "another"}).code
             client.close()
-            # On a busy machine it may take longer to show its key than it is given where many come, and comes again.
-            if code != "UNAVAILABLE" or time.monotonic() - came < TIME_TO_CALL:
-                return code
+            if code != "UNAVAILABLE":
+                break
+        return code
 
     return {
         "gRPC": lambda: kept.create({"external_id": "another"}).code,

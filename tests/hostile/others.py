@@ -8,16 +8,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from os import environ
 
 import pytest
 
 from tests.conftest import Deployment
-from tests.hostile.bystanders import READY
+from tests.hostile.bystanders import IS_ALONE, READY
 from tests.support.process import eventually
 from tests.support.raw import MEBIBYTE, forget_most_resident_bytes, most_resident_bytes, resident_bytes
 
-IS_ALONE = "PYTEST_XDIST_WORKER" not in environ
 # How long others may wait where other tests run beside, and attack from the same machine, which may be busy with more
 # besides; in seconds. Whoever is kept out waits for longer.
 WORST_BESIDE_TESTS = 8.0
