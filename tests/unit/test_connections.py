@@ -155,6 +155,21 @@ async def test_for_grpcio_it_has_ended_once_it_is_ended_and_the_peer_is_not_told
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+async def test_for_grpcio_it_has_ended_also_where_the_peer_is_gone_by_then(link: Link) -> None:
+    call = asyncio.ensure_future(link.call(b"waits"))
+    await link.echo.begun.acquire()
+    taken = link.take()
+    assert link.connection().abort()
+    # What grpcio hears of that, it hears before the stand-in has ended.
+    await asyncio.sleep(0.2)
+    assert not taken.is_open()
+    taken.end()
+    await asyncio.wait_for(link.echo.ended.acquire(), 5)
+    taken.close()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call
+
+
 def test_what_grpcio_has_ended_meanwhile_is_ended_for_the_peer_too() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
         accepted, _ = server.accept()
