@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import zlib
 
-from server.errors import FieldViolation, InvalidArgument, RequestTooLarge
+from server.errors import RequestTooLarge
+from server.rpc.receiving import malformed
 
 # Of grpc_compression_algorithm: a bit for none, one for deflate and one for gzip. Deflate, which few clients know, may
 # start like a message. Who sends it is told UNIMPLEMENTED, with what is accepted, as gRPC wants it.
@@ -42,9 +43,3 @@ def _inflated(message: bytes, size: int) -> bytes | None:
     except zlib.error:
         return None
     return inflated if inflating.eof and not inflating.unused_data else None
-
-
-def malformed(message: str) -> InvalidArgument:
-    """Returns what a call is answered whose request is no message."""
-    violation = FieldViolation("", "MALFORMED", message)
-    return InvalidArgument((violation,), message, reason="MALFORMED_REQUEST")

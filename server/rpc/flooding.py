@@ -96,17 +96,16 @@ class _Watch:
             flooding = more
         elif is_busy:
             flooding = sent.more_than_free()
-        heard = {each.peer for each in found if each.peer not in self._silenced}
-        if resident > CRITICAL and heard.isdisjoint(unwelcome | flooding):
-            unwelcome = sent.most(heard)
-
-        def doubt(peer: str) -> float:
-            if resident > CRITICAL:
-                return 0.0
-            return SHORT_DOUBT if is_short and peer not in sent.holders else DOUBT
-
+        if resident > CRITICAL:
+            heard = {each.peer for each in found if each.peer not in self._silenced}
+            if heard.isdisjoint(unwelcome | flooding):
+                unwelcome = sent.most(heard)
+        of_holders = 0.0 if resident > CRITICAL else DOUBT
+        of_strangers = min(of_holders, SHORT_DOUBT) if is_short else of_holders
         # Who was silenced before more of it was read has to wait while memory is short: what else it sent is not known.
-        self._silenced.look(more, doubt, now, may_hear=not is_short)
+        self._silenced.look(
+            more, lambda peer: of_holders if peer in sent.holders else of_strangers, now, may_hear=not is_short
+        )
         self._shut_out(found, unwelcome, flooding, now)
         if now >= self._second_ends:
             self._second_ends = now + SECOND

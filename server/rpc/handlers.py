@@ -26,8 +26,8 @@ from server.api.status import MAX_VIOLATION_BYTES, status_from_error
 from server.errors import Internal, RequestTooLarge, ServiceError
 from server.rpc.callers import Callers
 from server.rpc.calls import Calls, Context
-from server.rpc.compression import malformed, plain
-from server.rpc.receiving import MAX_REQUEST_BYTES, Receiver
+from server.rpc.compression import plain
+from server.rpc.receiving import MAX_REQUEST_BYTES, Receiver, malformed
 
 # What a call under way is taken to hold, and one for a list: about the answer with the largest participant, or with as
 # many as a page may have, and see ANSWER_COPIES.

@@ -7,9 +7,8 @@ import math
 from typing import Any
 
 from server.api.buffers import Buffers, Room
-from server.errors import DeadlineExceeded
+from server.errors import DeadlineExceeded, FieldViolation, InvalidArgument
 from server.rpc.calls import Context
-from server.rpc.compression import malformed
 
 # gRPC's own default, and more than a participant can hold.
 MAX_REQUEST_BYTES = 4 << 20
@@ -76,3 +75,9 @@ class Receiver:
         self._looks = bool(self._arriving)
         if self._looks:
             self._loop.call_later(LOOK_EVERY, self._look)
+
+
+def malformed(message: str) -> InvalidArgument:
+    """Returns what a call is answered whose request is no message."""
+    violation = FieldViolation("", "MALFORMED", message)
+    return InvalidArgument((violation,), message, reason="MALFORMED_REQUEST")

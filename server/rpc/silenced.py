@@ -1,8 +1,8 @@
 """Connections from which nothing is heard any more, and whose peers are not told.
 
 Whoever is cut off comes back at once, and what it sent before is still to be worked on. Whoever is not told waits: so
-what an attack costs is bounded by how many connections the attacker has. And whoever was suspected, but turns out to
-make calls with a good key, is heard again.
+what an attack costs is bounded by how many connections the attacker has. And a suspect of whom no more was read so far
+than its calls take is heard again.
 """
 
 from __future__ import annotations

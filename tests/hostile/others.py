@@ -19,8 +19,7 @@ from tests.support.raw import MEBIBYTE, forget_most_resident_bytes, most_residen
 # How long others may wait where other tests run beside, and attack from the same machine, which may be busy with more
 # besides; in seconds. Whoever is kept out waits for longer.
 WORST_BESIDE_TESTS = 8.0
-# How long the others may wait, and where dozens or hundreds do at once what is hardest to bear; in seconds. Beside
-# other tests everybody waits longer; the attack comes from the same machine in any case.
+# How long the others may wait, and where dozens or hundreds do at once what is hardest to bear; in seconds.
 WORST_SECONDS, WORST_OF_CROWDS = (0.5, 2.0) if IS_ALONE else (WORST_BESIDE_TESTS, WORST_BESIDE_TESTS)
 # How long a flood lasts, in seconds. Beside other tests, where everybody may wait for longer than that, a longer one
 # shows no more: that nobody is refused, and what it takes of memory.
