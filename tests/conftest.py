@@ -58,7 +58,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Shows of a test that failed what the service that it called has said last."""
     report = yield
     deployment = getattr(item, "funcargs", {}).get("deployment")
-    if report.failed and deployment is not None:
+    if report.failed and isinstance(deployment, Deployment):
         lines = deployment.service.errors.splitlines()
         report.sections.append(("the service's log", "\n".join(lines[-SHOWN_LINES:])))
     return report
