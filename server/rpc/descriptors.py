@@ -1,0 +1,183 @@
+"""Sockets of this process by their file descriptors, which is all that grpcio leaves of them to find.
+
+Any descriptor may be closed at any time, by a thread of grpcio, and then be another file's; so nothing here raises.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import re
+import resource
+import select
+import socket
+import struct
+import termios
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+# Every method of a `socket` lets the other threads run first, which for a thousand sockets takes seconds when those are
+# busy; what is called by this does not.
+_libc = ctypes.PyDLL(None)
+# In struct tcp_info of Linux: the state is the first byte, and here is how many bytes the peer has sent.
+_RECEIVED, _RECEIVED_AT = struct.Struct("=Q"), 128
+# In struct sockaddr_in and sockaddr_in6: the family and the port, then where the address is.
+_NAME, _ADDRESS_AT = struct.Struct("=H2s"), {socket.AF_INET: slice(4, 8), socket.AF_INET6: slice(8, 24)}
+_MAPPED = bytes(10) + b"\xff\xff"
+# struct pollfd: the file, and what to look for and what there is.
+_POLLED = struct.Struct("=ihh")
+# Of socket(7) and tcp(7).
+_SO_COOKIE, _TCP_NOTSENT_LOWAT = 57, 25
+# Of proc(5): how large the table of open files is.
+_SLOTS = re.compile(rb"^FDSize:\s*(\d+)$", re.MULTILINE)
+# struct sockaddr_un, with the family alone.
+_UNNAMED = struct.pack("=H", socket.AF_UNIX)
+# More than a socket takes that is to keep as little as it may.
+_FILLING = bytes(1 << 16)
+# To connect to no family at all ends a connection as if it had never been: what has come and is not read is gone.
+_NOWHERE = ctypes.create_string_buffer(16)
+
+
+class Tcp(NamedTuple):
+    """What the kernel says of a TCP socket: its state, as the kernel numbers it, and how many bytes have come."""
+
+    state: int
+    received: int
+
+
+# Values of `Tcp.state`.
+ESTABLISHED, LISTENING = 1, 10
+
+
+def tcp_sockets() -> Iterator[tuple[int, Tcp]]:
+    """Yields the TCP sockets, which may be fewer by the time that they are looked at."""
+    for file in range(_slots()):
+        # That a number is nobody's shows in half of the time.
+        if _libc.fcntl(file, fcntl.F_GETFD) >= 0 and (tcp := tcp_of(file)) is not None:
+            yield file, tcp
+
+
+def tcp_of(file: int) -> Tcp | None:
+    """Returns what the kernel says of a TCP socket, or None where the file is none."""
+    info, size = ctypes.create_string_buffer(256), ctypes.c_uint(256)
+    if _libc.getsockopt(file, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size)):
+        return None
+    return Tcp(info.raw[0], *_RECEIVED.unpack_from(info, _RECEIVED_AT))
+
+
+def local_name(file: int) -> str:
+    """Returns what our end of a connection is called, as grpcio writes it, or nothing where there is none."""
+    return _name(_libc.getsockname, file)
+
+
+def peer_name(file: int) -> str:
+    """Returns what the other end of a connection is called, as grpcio writes it, or nothing where there is none."""
+    return _name(_libc.getpeername, file)
+
+
+def unread(file: int) -> int:
+    """Returns how many of the bytes that have come were not read."""
+    count = ctypes.c_int()
+    _libc.ioctl(file, termios.FIONREAD, ctypes.byref(count))
+    return count.value
+
+
+def has_room(file: int) -> bool:
+    """Tells whether anything can be written."""
+    asked = ctypes.create_string_buffer(_POLLED.pack(file, select.POLLOUT, 0))
+    return bool(_libc.poll(asked, 1, 0) > 0)
+
+
+def cookie(file: int) -> int:
+    """Returns what tells a socket from every other there ever was, or 0 where there is none."""
+    value, size = ctypes.c_uint64(), ctypes.c_uint(8)
+    _libc.getsockopt(file, socket.SOL_SOCKET, _SO_COOKIE, ctypes.byref(value), ctypes.byref(size))
+    return value.value
+
+
+def duplicate(file: int) -> int:
+    """Returns another descriptor of a file, or -1 where there can be none."""
+    number: int = _libc.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 0)
+    return number
+
+
+def put(file: int, place: int) -> bool:
+    """Has a descriptor be another of a file from now on, and tells whether that could be done."""
+    return bool(_libc.dup3(file, place, os.O_CLOEXEC) >= 0)
+
+
+def wake_poller(file: int) -> None:
+    """Has whoever polls a TCP socket look at it again.
+
+    A poller knows a socket itself, whatever file is in its place, and may have told of what came in vain. It looks
+    again when there may be room to write, which is said each time that this is set; 0 is what is set already.
+    """
+    room, size = ctypes.c_int(0), ctypes.sizeof(ctypes.c_int)
+    _libc.setsockopt(file, socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, ctypes.byref(room), size)
+
+
+def full_pair() -> tuple[int, int]:
+    """Returns two sockets that are connected, of which the first has no room to write; -1 where there can be none."""
+    pair, least = (ctypes.c_int * 2)(-1, -1), ctypes.c_int(0)
+    _libc.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0, pair)
+    near, far = pair
+    _libc.setsockopt(near, socket.SOL_SOCKET, socket.SO_SNDBUF, ctypes.byref(least), ctypes.sizeof(least))
+    _libc.send(near, _FILLING, len(_FILLING), socket.MSG_NOSIGNAL)
+    return near, far
+
+
+def listen(file: int, backlog: int) -> None:
+    """Has a socket that listens let so many connections wait to be accepted."""
+    _libc.listen(file, backlog)
+
+
+def idle_listener() -> int:
+    """Returns a socket that accepts connections and that nobody knows to connect to, or -1 where there can be none."""
+    listener: int = _libc.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
+    # Without a name the kernel gives it one of its own.
+    _libc.bind(listener, _UNNAMED, len(_UNNAMED))
+    _libc.listen(listener, 0)
+    return listener
+
+
+def read_no_more(file: int) -> None:
+    """Has whoever reads a connection find that it has ended. The peer is not told."""
+    _libc.shutdown(file, socket.SHUT_RD)
+
+
+def abort(file: int) -> bool:
+    """Ends a connection as if it had never been, and tells whether that could be done."""
+    return not _libc.connect(file, _NOWHERE, len(_NOWHERE))
+
+
+def close(*files: int) -> None:
+    """Closes files; -1 is none."""
+    for file in files:
+        _libc.close(file)
+
+
+def _slots() -> int:
+    """Returns a number that all numbers of open files are below: somewhat more than there ever were at once."""
+    text = ctypes.create_string_buffer(4_096)
+    # Where all files are open that may be, this one cannot be; then any number may be one.
+    status = _libc.open(b"/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+    _libc.read(status, text, len(text))
+    _libc.close(status)
+    slots = _SLOTS.search(text.raw)
+    return int(slots[1]) if slots is not None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _name(name_of: Callable[..., int], file: int) -> str:
+    name = ctypes.create_string_buffer(128)
+    size = ctypes.c_uint(len(name))
+    if name_of(file, name, ctypes.byref(size)):
+        return ""
+    family, port = _NAME.unpack_from(name)
+    if family not in _ADDRESS_AT:
+        return ""
+    address = name.raw[_ADDRESS_AT[family]].removeprefix(_MAPPED)
+    number = int.from_bytes(port, "big")
+    if len(address) == 4:
+        return f"ipv4:{socket.inet_ntop(socket.AF_INET, address)}:{number}"
+    return f"ipv6:%5B{socket.inet_ntop(socket.AF_INET6, address)}%5D:{number}"
