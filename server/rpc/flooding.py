@@ -7,7 +7,7 @@ for everybody. So there is one rule for when that thread is busy, or memory is s
 calls with good keys take, and little more.
 
 Whoever sends more is silenced, as is who sends a call that is too large, once it is seen, and who wastes calls: see
-silenced.py and callers.py.
+silenced.py and callers.py. And where it is newcomers who flood, newcomers have to wait: see listeners.py.
 """
 
 from __future__ import annotations
@@ -19,31 +19,26 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from server.api.buffers import Buffers
-from server.operations.memory import ResidentMemory
-from server.rpc.beside import Beside
+from server.rpc.beside import Beside, Lately
 from server.rpc.callers import Callers
 from server.rpc.connections import Connection, connections, watch_forever
+from server.rpc.listeners import Listeners
 from server.rpc.silenced import Silenced
+from server.rpc.strain import Gauge, Strain
 
 logger = logging.getLogger(__name__)
 
 # How often it is looked whether there is a flood, which can take a gigabyte of memory a second, and how often while
 # there may be one; in seconds. Each look takes the event loop from its calls.
 LOOK_EVERY, LOOK_AGAIN = 0.05, 0.02
-# Over so long, in seconds, grpcio is busy if it takes so much of a processor, or of what the process has of them: calls
-# make it take a fifth of that. Below the least share it takes nothing from anybody; from the second on it is saturated.
-BUSY_FOR, BUSY, SATURATED, LEAST_BUSY = 0.05, 0.5, 0.8, 0.2
-# While it is saturated, and in the second after somebody was unwelcome, or memory short, everybody has to make do with
-# what a first call takes, beside those taken in and their messages, which wait, too, while memory is short; while it is
-# critical with what a plain call takes; and with what TLS takes before it.
+# While grpcio is saturated, and in the second after somebody was unwelcome, or memory short, everybody has to make do
+# with what a first call takes, beside those taken in and their messages, which wait, too, while memory is short; while
+# it is critical with what a plain call takes; and with what TLS takes before it.
 FIRST_BYTES, LEAST_FIRST_BYTES, TLS_BYTES = 3 << 10, 1 << 10, 6 << 10
 # How long who has sent more is given to turn out to have made calls, and how long a stranger while memory is short; in
 # seconds. On a busy machine calls wait for seconds until they are taken in.
 DOUBT, SHORT_DOUBT = 5.0, 0.05
 SECOND = 1.0
-# From this much memory on, beside what calls hold, it is short, and from the second on, in all, critical: then, if all
-# make do, whoever has sent most has to go; in bytes.
-SHORT, CRITICAL = 192 << 20, 400 << 20
 
 
 async def shut_out_floods_forever(port: int, callers: Callers, buffers: Buffers, *, tls: bool) -> None:
@@ -61,57 +56,70 @@ class _Watch:
         self._buffers = buffers
         self._beside = Beside(callers)
         self._second_ends = 0.0
-        # While an attack goes on, for what is known of it.
-        self._besieged_until = 0.0
+        # While an attack goes on, for what is known of it; and while it is one that newcomers make.
+        self._besieged_until = self._overrun_until = 0.0
         self._silenced = Silenced(callers.shut_out_no_longer)
 
     def look_until(self, stopped: threading.Event) -> None:
         """Looks again and again, and at once where somebody is unwelcome."""
-        self._grpcio = _Grpcio()
-        with closing(ResidentMemory()) as memory:
+        self._listeners = Listeners(self._port)
+        with closing(Gauge(self._buffers)) as gauge:
             wait = LOOK_EVERY
             while not stopped.is_set():
-                may_go_on = self._look(self._callers.unwelcome(wait), memory.bytes())
-                wait = LOOK_AGAIN if may_go_on else LOOK_EVERY
+                unwelcome, now = self._callers.unwelcome(wait), time.monotonic()
+                wait = LOOK_AGAIN if self._look(unwelcome, gauge.strain(now), now) else LOOK_EVERY
+        self._listeners.accept_all()
         self._silenced.cut_off_all()
 
-    def _look(self, unwelcome: set[str], resident: int) -> bool:
+    def _look(self, unwelcome: set[str], strain: Strain, now: float) -> bool:
         """Shuts out who is unwelcome, or floods, and tells whether there may be more of them."""
-        now = time.monotonic()
-        is_busy = self._grpcio.is_busy(now)
-        is_short = resident - self._buffers.held > SHORT
-        if unwelcome or is_short:
+        if unwelcome or strain.is_short:
             self._besieged_until = now + SECOND
         is_besieged = now < self._besieged_until
-        if not (is_busy or is_besieged or self._silenced) and now < self._second_ends:
+        self._accept_newcomers(now)
+        may_go_on = is_besieged or strain.is_busy
+        if not (may_go_on or self._silenced) and now < self._second_ends:
             return False
         found = list(connections(self._port))
         sent = self._beside.lately({each.peer: self._silenced.received(each) for each in found})
-        first_bytes = self._tls_bytes + (LEAST_FIRST_BYTES if resident > CRITICAL else FIRST_BYTES)
-        more = sent.more_than_messages(first_bytes)
-        flooding: set[str] = set()
-        if is_short:
-            flooding = sent.more_than(first_bytes)
-        elif is_besieged or self._grpcio.is_saturated:
-            flooding = more
-        elif is_busy:
-            flooding = sent.more_than_free()
-        if resident > CRITICAL:
+        first_bytes = self._tls_bytes + (LEAST_FIRST_BYTES if strain.is_critical else FIRST_BYTES)
+        flooding = _flooding(sent, first_bytes, strain, is_besieged=is_besieged)
+        if strain.is_critical:
             heard = {each.peer for each in found if each.peer not in self._silenced}
             if heard.isdisjoint(unwelcome | flooding):
-                unwelcome = sent.most(heard)
-        of_holders = 0.0 if resident > CRITICAL else DOUBT
-        of_strangers = min(of_holders, SHORT_DOUBT) if is_short else of_holders
-        # Who was silenced before more of it was read has to wait while memory is short: what else it sent is not known.
-        self._silenced.look(
-            more, lambda peer: of_holders if peer in sent.holders else of_strangers, now, may_hear=not is_short
-        )
+                # All make do: then whoever has sent most has to go.
+                unwelcome |= sent.most(heard)
+        if strain.is_short and (flooding or strain.is_filling):
+            self._hold_newcomers_back(now)
+        self._judge_suspects(sent, first_bytes, strain, now)
         self._shut_out(found, unwelcome, flooding, now)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
             # What was too much stays counted, for it may not have been read yet.
             self._beside.begin_second(flooding)
-        return is_busy or is_besieged
+        return may_go_on
+
+    def _accept_newcomers(self, now: float) -> None:
+        if now < self._overrun_until:
+            self._listeners.accept_few(now)
+        else:
+            self._listeners.accept_all()
+
+    def _hold_newcomers_back(self, now: float) -> None:
+        if now >= self._overrun_until:
+            logger.warning("newcomers flood, and few of them are accepted at a time")
+        self._overrun_until = now + SECOND
+
+    def _judge_suspects(self, sent: Lately, first_bytes: int, strain: Strain, now: float) -> None:
+        of_holders = 0.0 if strain.is_critical else DOUBT
+        of_strangers = min(of_holders, SHORT_DOUBT) if strain.is_short else of_holders
+        # Who was silenced before more of it was read has to wait while memory is short: what else it sent is not known.
+        self._silenced.look(
+            sent.more_than_messages(first_bytes),
+            lambda peer: of_holders if peer in sent.holders else of_strangers,
+            now,
+            may_hear=not strain.is_short,
+        )
 
     def _shut_out(self, found: Sequence[Connection], unwelcome: set[str], suspects: set[str], now: float) -> None:
         silenced = 0
@@ -119,32 +127,17 @@ class _Watch:
             if each.peer in unwelcome or each.peer in suspects:
                 silenced += self._silenced.silence(each, now, for_good=each.peer in unwelcome)
         for peer in unwelcome - {each.peer for each in found}:
+            # It came, was read, and went before it could be silenced; so will the next.
             self._callers.shut_out_no_longer(peer)
+            self._hold_newcomers_back(now)
         if silenced:
             logger.warning("connections are silenced that send more than calls with good keys take: %d", silenced)
 
 
-class _Grpcio:
-    """How busy the threads of grpcio are: what takes the processor, and is neither the event loop nor this thread."""
-
-    def __init__(self) -> None:
-        main = threading.main_thread().ident
-        assert main is not None
-        self._event_loop = time.pthread_getcpuclockid(main)
-        self._looked, self._before = time.monotonic(), self._work()
-        self._is_busy = self.is_saturated = False
-
-    def is_busy(self, now: float) -> bool:
-        """Tells whether they were lately."""
-        elapsed = now - self._looked
-        if elapsed >= BUSY_FOR:
-            work = self._work()
-            theirs, everybodys = (after - before for after, before in zip(work, self._before, strict=True))
-            share = theirs / min(elapsed, everybodys) if theirs > LEAST_BUSY * elapsed else 0.0
-            self._is_busy, self.is_saturated = share > BUSY, share > SATURATED
-            self._looked, self._before = now, work
-        return self._is_busy
-
-    def _work(self) -> tuple[float, float]:
-        everybodys = time.process_time() - time.thread_time()
-        return everybodys - time.clock_gettime(self._event_loop), everybodys
+def _flooding(sent: Lately, first_bytes: int, strain: Strain, *, is_besieged: bool) -> set[str]:
+    """Returns who has sent more than there is enough of everything for."""
+    if strain.is_short:
+        return sent.more_than(first_bytes)
+    if is_besieged or strain.is_saturated:
+        return sent.more_than_messages(first_bytes)
+    return sent.more_than_free() if strain.is_busy else set()

@@ -92,8 +92,8 @@ class _Handlers(grpc.GenericRpcHandler):
     async def _refuse_all(self, _messages: object, context: Context) -> NoReturn:
         """Refuses a call whose metadata is larger than grpcio lets it be once a client has acknowledged our limit."""
         self._callers.refuse_all(context.peer())
-        # grpcio leaves the metadata of every call in a cycle, and this is megabytes.
-        gc.collect()
+        # grpcio leaves the metadata of every call in a cycle, and this is megabytes, and young.
+        gc.collect(1)
         await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is too large")
 
 

@@ -38,6 +38,9 @@ GRACE, LAST_GRACE = 10.0, 1.0
 # processors are busy, it takes grpcio that long to tell them.
 GOAWAY_PAUSE = 0.3
 
+# What grpcio lets the metadata of a call be until the client has acknowledged our limit; RFC 9113 has none until then.
+UNACKNOWLEDGED_METADATA_BYTES = 16 << 20
+
 # Times in milliseconds, sizes in bytes; each server of the SERVERS has them for itself.
 OPTIONS = [
     ("grpc.so_reuseport", 1),
@@ -47,8 +50,9 @@ OPTIONS = [
     ("grpc.compression_enabled_algorithms_bitset", ACCEPTED),
     # What was written is answered, whatever its size.
     ("grpc.max_send_message_length", -1),
-    # Of what is larger than the first grpcio refuses some, by chance, and of what is larger than the second all.
-    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    # Of what is larger than the first grpcio refuses some, by chance, with an error that holds the names of all fields.
+    # So it is the limit that there is until a client has acknowledged the second; then that holds alone.
+    ("grpc.max_metadata_size", UNACKNOWLEDGED_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     # Connections and what they may hold.
     ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS // SERVERS),

@@ -23,6 +23,7 @@ IS_ALONE = "PYTEST_XDIST_WORKER" not in environ
 TRIES = 1 if IS_ALONE else 3
 PAUSE = 0.05
 READY = "ready"
+NEWCOMERS = "gRPC on a new connection"
 
 
 @dataclass
@@ -93,7 +94,7 @@ def _kinds(stack: ExitStack, address: str, url: str, key: str) -> Mapping[str, C
 
     return {
         "gRPC": lambda: kept.create({"external_id": "another"}).code,
-        "gRPC on a new connection": newcomer,
+        NEWCOMERS: newcomer,
         "HTTP": lambda: str(http.post("/v1/participants", json={"external_id": "another"}).status_code),
         "/livez": lambda: str(http.get("/livez").status_code),
         "/readyz": lambda: str(http.get("/readyz").status_code),

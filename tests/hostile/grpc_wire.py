@@ -108,6 +108,10 @@ class Wire:
         """Sends frames, whatever is in them."""
         self.socket.sendall(data)
 
+    def reset_when_closed(self) -> None:
+        """Has the connection end without a word, with all that was not read yet."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
 
 def headers(
     stream: int, path: str, metadata: Sequence[tuple[str, str]] = (), *, ended: bool = False, whole: bool = True

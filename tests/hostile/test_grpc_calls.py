@@ -16,7 +16,14 @@ from tests.bench.http2 import ACK, END_STREAM, Type, frame
 from tests.conftest import Deployment
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire, headers
-from tests.hostile.others import FLOOD_SECONDS, WORST_OF_CROWDS, WORST_SECONDS, alone, others_unhurt
+from tests.hostile.others import (
+    FLOOD_SECONDS,
+    WORST_OF_CROWDS,
+    WORST_OF_NEWCOMERS,
+    WORST_SECONDS,
+    alone,
+    others_unhurt,
+)
 from tests.support.clients import GrpcClient, Reply
 
 CREATE = f"{SERVICE}/CreateParticipant"
@@ -24,6 +31,8 @@ VALID = messages.CreateParticipantRequest(external_id="hostile").SerializeToStri
 AT_ONCE = 50
 SECONDS = 2.0
 RESET = struct.pack(">L", 8)
+# Until it has been accepted, and what it sent read.
+GONE_AFTER = 0.005
 
 
 def flood(metadata: list[tuple[str, str]], *, reset: bool, seconds: float = FLOOD_SECONDS) -> Callable[[Wire], None]:
@@ -149,3 +158,24 @@ def test_whoever_has_much_to_send_or_to_read_is_heard_during_an_attack(deploymen
     reader.close()
     assert min(map(len, codes)) > 1
     assert {code for each in codes for code in each} == {"OK"}
+
+
+@pytest.mark.parametrize("size", [4, pytest.param(32, marks=alone)])
+@pytest.mark.parametrize("has_key", [False, True], ids=["by strangers", "by key holders"])
+def test_calls_of_callers_who_are_gone_at_once(deployment: Deployment, has_key: bool, size: int) -> None:
+    metadata = [("x-api-key", deployment.tenant.key)] if has_key else []
+    calls = b"".join(_call(stream, metadata, reset=False) for stream in range(1, 2 * AT_ONCE, 2))
+    until = time.monotonic() + FLOOD_SECONDS
+
+    def attack(wire: Wire) -> None:
+        while time.monotonic() < until:
+            with suppress(OSError), Wire(wire.address) as again:
+                again.reset_when_closed()
+                again.send(frame(Type.SETTINGS, ACK, 0) + calls)
+                time.sleep(GONE_AFTER)
+
+    with (
+        others_unhurt(deployment, WORST_OF_CROWDS, WORST_OF_NEWCOMERS),
+        crowd(size, lambda: Wire(deployment.service.grpc_address), attack),
+    ):
+        pass

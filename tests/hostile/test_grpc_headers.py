@@ -12,19 +12,28 @@ from tests.bench.http2 import ACK, Type, frame
 from tests.conftest import Deployment
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire, bomb, headers
-from tests.hostile.others import WORST_OF_CROWDS, WORST_SECONDS, alone, others_unhurt
+from tests.hostile.others import (
+    FLOOD_SECONDS,
+    WORST_OF_CROWDS,
+    WORST_OF_NEWCOMERS,
+    WORST_SECONDS,
+    alone,
+    others_unhurt,
+)
 from tests.support.process import eventually
 
 CREATE = f"{SERVICE}/CreateParticipant"
 MIB = 1 << 20
 SECONDS = 3.0
+# Until it has been accepted, and what it sent read.
+GONE_AFTER = 0.005
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "without an end"])
 def test_headers_of_8_mib_from_a_crowd_of_strangers(deployment: Deployment, whole: bool) -> None:
     data = headers(1, CREATE, [("x-much", "x" * 8 * MIB)], whole=whole)
     with (
-        others_unhurt(deployment),
+        others_unhurt(deployment, WORST_SECONDS, WORST_OF_NEWCOMERS),
         crowd(64, lambda: Wire(deployment.service.grpc_address), lambda wire: wire.send(data)),
     ):
         pass
@@ -68,8 +77,11 @@ def test_many_fields_that_take_a_byte_each(
         wire.send(data)
         wire.until_closed()
 
-    worst = WORST_SECONDS if size < 300 else WORST_OF_CROWDS
-    with others_unhurt(deployment, worst), crowd(size, lambda: Wire(deployment.service.grpc_address), attack):
+    worst = WORST_SECONDS if size < 64 else WORST_OF_CROWDS
+    with (
+        others_unhurt(deployment, worst, WORST_OF_NEWCOMERS),
+        crowd(size, lambda: Wire(deployment.service.grpc_address), attack),
+    ):
         pass
 
 
@@ -95,7 +107,32 @@ def test_many_fields_from_callers_who_come_again(
                 again.until_closed()
 
     with (
-        others_unhurt(deployment, WORST_OF_CROWDS),
+        others_unhurt(deployment, WORST_OF_CROWDS, WORST_OF_NEWCOMERS),
+        crowd(size, lambda: Wire(deployment.service.grpc_address), attack),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("size", "fields"),
+    [(4, EMPTY), *(pytest.param(*case, marks=alone) for case in [(16, LONG), (32, SHORT), (64, EMPTY)])],
+)
+@pytest.mark.parametrize("reset", [False, True], ids=["closing", "resetting"])
+def test_many_fields_from_callers_who_are_gone_at_once(
+    deployment: Deployment, size: int, fields: tuple[tuple[str, str], int], reset: bool
+) -> None:
+    data, until = bomb(1, CREATE, *fields), time.monotonic() + FLOOD_SECONDS
+
+    def attack(wire: Wire) -> None:
+        while time.monotonic() < until:
+            with suppress(OSError), Wire(wire.address) as again:
+                if reset:
+                    again.reset_when_closed()
+                again.send(data)
+                time.sleep(GONE_AFTER)
+
+    with (
+        others_unhurt(deployment, WORST_OF_CROWDS, WORST_OF_NEWCOMERS),
         crowd(size, lambda: Wire(deployment.service.grpc_address), attack),
     ):
         pass

@@ -1,0 +1,90 @@
+"""The sockets at which grpcio accepts connections: while newcomers attack, few of them are accepted at a time.
+
+grpcio accepts whoever comes, and reads what they send, however far behind the event loop is with what was read before.
+Who is not accepted yet waits in the kernel, and takes nothing from anybody; and where many wait, the next are not even
+connected.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from server.rpc import descriptors
+from server.rpc.descriptors import LISTENING
+
+# How often one of the sockets accepts whoever waits there, in seconds. There are some (SERVERS in server.py), so it
+# takes a second or two until each has, and a newcomer who has come again may have to wait for that long once more.
+TURN = 0.1
+# How many may wait at one that does not accept; and at another, where they do not wait for long: the system has a limit
+# of its own, which is what grpcio takes, too.
+FEW, MANY = 4, 1 << 16
+
+
+class Listeners:
+    """The sockets that listen on a port of this process."""
+
+    def __init__(self, port: int) -> None:
+        stand_in = descriptors.idle_listener()
+        ours = f":{port}"
+        self._listeners = deque(
+            _Listener(file, stand_in)
+            for file, tcp in descriptors.tcp_sockets()
+            if tcp.state == LISTENING and descriptors.local_name(file).endswith(ours)
+        )
+        self._next_turn = 0.0
+
+    def accept_few(self, now: float) -> None:
+        """Has one of them accept until this is called again, if it is time for that, and the others wait."""
+        for each in self._listeners:
+            each.wait()
+        if now >= self._next_turn:
+            self._next_turn = now + TURN
+            self._listeners.rotate()
+            self._listeners[0].accept()
+
+    def accept_all(self) -> None:
+        """Has all of them accept."""
+        for each in self._listeners:
+            each.accept()
+
+
+class _Listener:
+    """A socket that listens, and while it does not accept one that stands in for it, where grpcio finds nobody."""
+
+    def __init__(self, place: int, stand_in: int) -> None:
+        # The number that grpcio knows it by, which is another file's once grpcio has closed it.
+        self._place = place
+        self._cookie = descriptors.cookie(place)
+        self._stand_in = stand_in
+        # Another number for the socket, while it is kept from grpcio.
+        self._taken: int | None = None
+
+    def wait(self) -> None:
+        if self._taken is None:
+            self._take()
+        elif not self._is_in_place(descriptors.cookie(self._stand_in)):
+            # grpcio has closed what it took for it, so nobody is to wait here any longer.
+            self._let_go(self._taken)
+
+    def accept(self) -> None:
+        if self._taken is not None:
+            if self._is_in_place(descriptors.cookie(self._stand_in)):
+                descriptors.listen(self._taken, MANY)
+                descriptors.put(self._taken, self._place)
+                descriptors.wake_poller(self._taken)
+            self._let_go(self._taken)
+
+    def _take(self) -> None:
+        taken = descriptors.duplicate(self._place)
+        if taken >= 0 and self._is_in_place(self._cookie) and descriptors.put(self._stand_in, self._place):
+            self._taken = taken
+            descriptors.listen(taken, FEW)
+        else:
+            descriptors.close(taken)
+
+    def _let_go(self, taken: int) -> None:
+        self._taken = None
+        descriptors.close(taken)
+
+    def _is_in_place(self, cookie: int) -> bool:
+        return descriptors.cookie(self._place) == cookie
