@@ -68,6 +68,7 @@ class _Watch:
             while not stopped.is_set():
                 unwelcome, now = self._callers.unwelcome(wait), time.monotonic()
                 wait = LOOK_AGAIN if self._look(unwelcome, gauge.strain(now), now) else LOOK_EVERY
+                self._accept_newcomers(now)
         self._listeners.accept_all()
         self._silenced.cut_off_all()
 
@@ -76,7 +77,6 @@ class _Watch:
         if unwelcome or strain.is_short:
             self._besieged_until = now + SECOND
         is_besieged = now < self._besieged_until
-        self._accept_newcomers(now)
         may_go_on = is_besieged or strain.is_busy
         if not (may_go_on or self._silenced) and now < self._second_ends:
             return False

@@ -14,6 +14,8 @@ from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire, bomb, headers
 from tests.hostile.others import (
     FLOOD_SECONDS,
+    MAX_BYTES,
+    MAX_BYTES_OF_NAMES,
     WORST_OF_CROWDS,
     WORST_OF_NEWCOMERS,
     WORST_SECONDS,
@@ -131,8 +133,9 @@ def test_many_fields_from_callers_who_are_gone_at_once(
                 again.send(data)
                 time.sleep(GONE_AFTER)
 
+    max_bytes = MAX_BYTES_OF_NAMES if fields == LONG else MAX_BYTES
     with (
-        others_unhurt(deployment, WORST_OF_CROWDS, WORST_OF_NEWCOMERS),
+        others_unhurt(deployment, WORST_OF_CROWDS, WORST_OF_NEWCOMERS, max_bytes),
         crowd(size, lambda: Wire(deployment.service.grpc_address), attack),
     ):
         pass
