@@ -29,16 +29,11 @@ FLOOD_SECONDS = 2.0 if IS_ALONE else 0.5
 # What takes a whole processor to attack and another to withstand says nothing beside other tests.
 alone = pytest.mark.skipif(not IS_ALONE, reason="it wants the machine for itself: make hostile")
 MAX_BYTES, MAX_KEPT_BYTES = 512 * MEBIBYTE, 50 * MEBIBYTE
-# grpcio copies long names of metadata for as long as a call is open, and dozens are before newcomers have to wait.
-MAX_BYTES_OF_NAMES = 1_280 * MEBIBYTE
 
 
 @contextmanager
 def others_unhurt(
-    deployment: Deployment,
-    worst_seconds: float = WORST_SECONDS,
-    worst_of_newcomers: float | None = None,
-    max_bytes: int = MAX_BYTES,
+    deployment: Deployment, worst_seconds: float = WORST_SECONDS, worst_of_newcomers: float | None = None
 ) -> Iterator[None]:
     """Lets other callers call all the while, and asserts that nothing failed, nobody waited long and memory is bounded
     and comes back."""
@@ -61,7 +56,7 @@ def others_unhurt(
     assert {
         kind: each["worst"] for kind, each in waits.items() if each["worst"] > bounds.get(kind, worst_seconds)
     } == {}
-    assert most < max_bytes, most
+    assert most < MAX_BYTES, most
 
 
 @cache
