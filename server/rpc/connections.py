@@ -92,9 +92,8 @@ class Taken:
 
 def connections(port: int) -> Iterator[Connection]:
     """Yields the connections to a port of this process, which grpcio has accepted."""
-    ours = f":{port}"
-    for file, tcp in descriptors.tcp_sockets():
-        if descriptors.local_name(file).endswith(ours) and (peer := descriptors.peer_name(file)):
+    for file, tcp in descriptors.tcp_sockets(port):
+        if peer := descriptors.peer_name(file):
             yield Connection(peer, tcp.received, file)
 
 

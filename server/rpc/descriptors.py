@@ -50,11 +50,14 @@ class Tcp(NamedTuple):
 ESTABLISHED, LISTENING = 1, 10
 
 
-def tcp_sockets() -> Iterator[tuple[int, Tcp]]:
-    """Yields the TCP sockets, which may be fewer by the time that they are looked at."""
+def tcp_sockets(port: int) -> Iterator[tuple[int, Tcp]]:
+    """Yields the TCP sockets whose port on our side it is, which may be fewer by the time that they are looked at."""
+    ours = f":{port}"
     for file in range(_slots()):
         # That a number is nobody's shows in half of the time.
-        if _libc.fcntl(file, fcntl.F_GETFD) >= 0 and (tcp := tcp_of(file)) is not None:
+        if _libc.fcntl(file, fcntl.F_GETFD) < 0 or (tcp := tcp_of(file)) is None:
+            continue
+        if _name(_libc.getsockname, file).endswith(ours):
             yield file, tcp
 
 
@@ -64,11 +67,6 @@ def tcp_of(file: int) -> Tcp | None:
     if _libc.getsockopt(file, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size)):
         return None
     return Tcp(info.raw[0], *_RECEIVED.unpack_from(info, _RECEIVED_AT))
-
-
-def local_name(file: int) -> str:
-    """Returns what our end of a connection is called, as grpcio writes it, or nothing where there is none."""
-    return _name(_libc.getsockname, file)
 
 
 def peer_name(file: int) -> str:

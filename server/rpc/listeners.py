@@ -25,11 +25,8 @@ class Listeners:
 
     def __init__(self, port: int) -> None:
         stand_in = descriptors.idle_listener()
-        ours = f":{port}"
         self._listeners = deque(
-            _Listener(file, stand_in)
-            for file, tcp in descriptors.tcp_sockets()
-            if tcp.state == LISTENING and descriptors.local_name(file).endswith(ours)
+            _Listener(file, stand_in) for file, tcp in descriptors.tcp_sockets(port) if tcp.state == LISTENING
         )
         self._next_turn = 0.0
 
@@ -55,20 +52,20 @@ class _Listener:
         # The number that grpcio knows it by, which is another file's once grpcio has closed it.
         self._place = place
         self._cookie = descriptors.cookie(place)
-        self._stand_in = stand_in
+        self._stand_in, self._stand_in_cookie = stand_in, descriptors.cookie(stand_in)
         # Another number for the socket, while it is kept from grpcio.
         self._taken: int | None = None
 
     def wait(self) -> None:
         if self._taken is None:
             self._take()
-        elif not self._is_in_place(descriptors.cookie(self._stand_in)):
+        elif not self._is_in_place(self._stand_in_cookie):
             # grpcio has closed what it took for it, so nobody is to wait here any longer.
             self._let_go(self._taken)
 
     def accept(self) -> None:
         if self._taken is not None:
-            if self._is_in_place(descriptors.cookie(self._stand_in)):
+            if self._is_in_place(self._stand_in_cookie):
                 descriptors.listen(self._taken, MANY)
                 descriptors.put(self._taken, self._place)
                 descriptors.wake_poller(self._taken)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from tests.hostile.grpc_wire import Wire
+
+# Until a connection has been accepted, and what it sent read; in seconds.
+GONE_AFTER = 0.005
 
 
 @contextmanager
@@ -23,6 +27,22 @@ def crowd(size: int, connect: Callable[[], Wire], attack: Callable[[Wire], None]
         for thread in threads:
             thread.join()
         yield
+
+
+def gone_at_once(data: bytes, *, seconds: float, reset: bool) -> Callable[[Wire], None]:
+    """Returns an attack of so many seconds that connects again and again, sends data and is gone before it is answered:
+    it closes, or resets, the connection."""
+    until = time.monotonic() + seconds
+
+    def attack(wire: Wire) -> None:
+        while time.monotonic() < until:
+            with suppress(OSError), Wire(wire.address) as again:
+                if reset:
+                    again.reset_when_closed()
+                again.send(data)
+                time.sleep(GONE_AFTER)
+
+    return attack
 
 
 def _attack(wire: Wire, attack: Callable[[Wire], None]) -> None:

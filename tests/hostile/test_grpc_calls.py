@@ -14,7 +14,7 @@ from participants.v1 import participant_service_pb2 as messages
 from server.auth.keys import new_key
 from tests.bench.http2 import ACK, END_STREAM, Type, frame
 from tests.conftest import Deployment
-from tests.hostile.crowd import crowd
+from tests.hostile.crowd import crowd, gone_at_once
 from tests.hostile.grpc_wire import SERVICE, Wire, headers
 from tests.hostile.others import (
     FLOOD_SECONDS,
@@ -31,8 +31,6 @@ VALID = messages.CreateParticipantRequest(external_id="hostile").SerializeToStri
 AT_ONCE = 50
 SECONDS = 2.0
 RESET = struct.pack(">L", 8)
-# Until it has been accepted, and what it sent read.
-GONE_AFTER = 0.005
 
 
 def flood(metadata: list[tuple[str, str]], *, reset: bool, seconds: float = FLOOD_SECONDS) -> Callable[[Wire], None]:
@@ -165,15 +163,7 @@ def test_whoever_has_much_to_send_or_to_read_is_heard_during_an_attack(deploymen
 def test_calls_of_callers_who_are_gone_at_once(deployment: Deployment, has_key: bool, size: int) -> None:
     metadata = [("x-api-key", deployment.tenant.key)] if has_key else []
     calls = b"".join(_call(stream, metadata, reset=False) for stream in range(1, 2 * AT_ONCE, 2))
-    until = time.monotonic() + FLOOD_SECONDS
-
-    def attack(wire: Wire) -> None:
-        while time.monotonic() < until:
-            with suppress(OSError), Wire(wire.address) as again:
-                again.reset_when_closed()
-                again.send(frame(Type.SETTINGS, ACK, 0) + calls)
-                time.sleep(GONE_AFTER)
-
+    attack = gone_at_once(frame(Type.SETTINGS, ACK, 0) + calls, seconds=FLOOD_SECONDS, reset=True)
     with (
         others_unhurt(deployment, WORST_OF_CROWDS, WORST_OF_NEWCOMERS),
         crowd(size, lambda: Wire(deployment.service.grpc_address), attack),

@@ -10,7 +10,7 @@ import pytest
 from server.rpc.silenced import SILENCE
 from tests.bench.http2 import ACK, Type, frame
 from tests.conftest import Deployment
-from tests.hostile.crowd import crowd
+from tests.hostile.crowd import crowd, gone_at_once
 from tests.hostile.grpc_wire import SERVICE, Wire, bomb, headers
 from tests.hostile.others import (
     FLOOD_SECONDS,
@@ -25,8 +25,6 @@ from tests.support.process import eventually
 CREATE = f"{SERVICE}/CreateParticipant"
 MIB = 1 << 20
 SECONDS = 3.0
-# Until it has been accepted, and what it sent read.
-GONE_AFTER = 0.005
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "without an end"])
@@ -121,16 +119,7 @@ def test_many_fields_from_callers_who_come_again(
 def test_many_fields_from_callers_who_are_gone_at_once(
     deployment: Deployment, size: int, fields: tuple[tuple[str, str], int], reset: bool
 ) -> None:
-    data, until = bomb(1, CREATE, *fields), time.monotonic() + FLOOD_SECONDS
-
-    def attack(wire: Wire) -> None:
-        while time.monotonic() < until:
-            with suppress(OSError), Wire(wire.address) as again:
-                if reset:
-                    again.reset_when_closed()
-                again.send(data)
-                time.sleep(GONE_AFTER)
-
+    attack = gone_at_once(bomb(1, CREATE, *fields), seconds=FLOOD_SECONDS, reset=reset)
     with (
         others_unhurt(deployment, WORST_OF_CROWDS, WORST_OF_NEWCOMERS),
         crowd(size, lambda: Wire(deployment.service.grpc_address), attack),
