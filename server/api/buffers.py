@@ -31,9 +31,11 @@ class Buffers:
 
     def try_acquire(self, organization_id: str, size: int) -> bool:
         """Takes room where there is some for the organization, and tells whether there was."""
-        if size > self._free - self._held.get(organization_id, 0):
+        held = self._held.get(organization_id, 0)
+        if size > self._free - held:
             return False
-        self.change(organization_id, size)
+        self._free -= size
+        self._held[organization_id] = held + size
         return True
 
     async def acquire(self, organization_id: str, size: int, deadline: float) -> None:
@@ -103,11 +105,18 @@ class Room:
         self._organization_id = ""
         self._size = 0
 
+    def try_acquire(self, organization_id: str, size: int) -> bool:
+        """Takes room where there is some, and tells whether there was."""
+        if not self._buffers.try_acquire(organization_id, size):
+            return False
+        self._organization_id, self._size = organization_id, size
+        return True
+
     async def acquire(self, organization_id: str, size: int, deadline: float) -> None:
         """Takes room, once there is some. Raises Overloaded where there is none by the deadline."""
-        if not self._buffers.try_acquire(organization_id, size):
+        if not self.try_acquire(organization_id, size):
             await self._buffers.acquire(organization_id, size, deadline)
-        self._organization_id, self._size = organization_id, size
+            self._organization_id, self._size = organization_id, size
 
     def resize(self, size: int) -> None:
         """Holds more, whether or not there is room for it, or less."""
@@ -117,4 +126,5 @@ class Room:
     def release(self) -> None:
         """Holds nothing any more."""
         if self._size:
-            self.resize(0)
+            self._buffers.release(self._organization_id, self._size)
+            self._size = 0

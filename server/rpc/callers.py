@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from server.errors import ServiceError, Unauthenticated
-from server.rpc.calls import Context
+from server.rpc.contexts import Context
 
 # What a call may take beside its metadata and message: what of its headers is not metadata, and a few frames; in bytes.
 # And what part of a message its frames may take, or the frames that make room for an answer of an answer.
@@ -39,7 +40,7 @@ class Callers:
         # Of these, those whose message is not there yet.
         self._arriving: dict[Context, str] = {}
         # By peer, how many bytes it may have sent for calls.
-        self._taken: dict[str, int] = {}
+        self._taken: defaultdict[str, int] = defaultdict(int)
         # By key holder, the organization whose key it showed first.
         self._organizations: dict[str, str] = {}
         # By organization, and by none for all strangers, the calls wasted lately, and until when they are.
@@ -54,24 +55,21 @@ class Callers:
         peer = self._open[call] = self._arriving[call] = call.peer()
         if peer not in self._organizations:
             self._organizations[peer] = organization_id
-        self._take(peer, FRAMES_BYTES + metadata_bytes)
+        self._taken[peer] += FRAMES_BYTES + metadata_bytes
 
     def arrived(self, call: Context, size: int) -> None:
         """Counts the message of a call, now that it is there."""
-        self._take(self._arriving.pop(call), size + size // FRAMES_PART)
+        self._taken[self._arriving.pop(call)] += size + size // FRAMES_PART
 
     def answered(self, call: Context, size: int) -> None:
         """Counts what it takes to take the answer of a call."""
         peer = self._open.get(call)
         if peer is not None:
-            self._take(peer, size // FRAMES_PART)
+            self._taken[peer] += size // FRAMES_PART
 
     def asked(self, peer: str) -> None:
         """Counts a call that needs no key, or another message of one."""
-        self._take(peer, KEYLESS_BYTES)
-
-    def _take(self, peer: str, size: int) -> None:
-        self._taken[peer] = self._taken.get(peer, 0) + size
+        self._taken[peer] += KEYLESS_BYTES
 
     def close(self, call: Context) -> None:
         """Forgets a call whose caller has its answer, or has gone."""
@@ -91,7 +89,7 @@ class Callers:
             return
         peer = call.peer()
         if peer in self._organizations:
-            self._take(peer, FRAMES_BYTES + metadata_bytes)
+            self._taken[peer] += FRAMES_BYTES + metadata_bytes
         else:
             self._waste(peer)
             if self._wasted[None] > FEW_WASTED:
@@ -143,7 +141,7 @@ class Callers:
 
     def taken(self) -> dict[str, int]:
         """Returns how many bytes peers may have sent for calls."""
-        return self._taken.copy()
+        return dict(self._taken)
 
     def organizations(self) -> dict[str, str]:
         """Returns the key holders, and of which organizations they are."""

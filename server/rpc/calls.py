@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-
-import grpc
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 # No call arrived for this long: those who wait for an answer have all called. In seconds, as is how long it may take.
 QUIET, MAX_QUIET_WAIT = 0.1, 0.5

@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from server.rpc.callers import Callers
-from server.rpc.calls import Context
 from server.rpc.connections import connections
+from server.rpc.contexts import Context
 
 logger = logging.getLogger(__name__)
 

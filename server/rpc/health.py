@@ -8,7 +8,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from server.operations.health import Health
-from server.rpc.calls import Context
+from server.rpc.contexts import Context, abort
 from server.rpc.keyless import Keyless
 
 # The names that follow the database. `liveness` does not: a failover must not restart every pod.
@@ -26,7 +26,7 @@ class HealthService:
         """Returns the status of one name. An unknown one is NOT_FOUND."""
         answer = self._answer(request.service)
         if answer.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no service of this name")
+            await abort(context, grpc.StatusCode.NOT_FOUND, "there is no service of this name")
         return answer
 
     async def List(self, request: Any, context: Context) -> Any:  # noqa: ARG002  # gRPC's signature

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -12,8 +13,8 @@ from google.protobuf.message import DecodeError, Message
 
 from server.errors import ServiceError
 from server.rpc.callers import Callers
-from server.rpc.calls import Context
 from server.rpc.compression import plain
+from server.rpc.contexts import Context, abort, this_call
 from server.rpc.receiving import RECEIVE_TIMEOUT
 
 # More than any of these has, once it is inflated.
@@ -57,18 +58,17 @@ class Keyless:
         """Lets a call in until it has ended, or ends it where its connection has too many."""
         peer = context.peer()
         if self._open[peer] >= MAX_OPEN:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"a connection may have {MAX_OPEN} calls without a key at once"
-            )
+            message = f"a connection may have {MAX_OPEN} calls without a key at once"
+            await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         self._open[peer] += 1
         self._callers.asked(peer)
 
-        def close(_context: Context) -> None:
+        def close(_task: object) -> None:
             self._open[peer] -= 1
             if not self._open[peer]:
                 del self._open[peer]
 
-        context.add_done_callback(close)  # type: ignore[arg-type]  # grpc-stubs has a class where a function goes
+        this_call().add_done_callback(close)
 
 
 def reader(request: type[T]) -> Callable[[bytes], T | None]:
@@ -84,13 +84,14 @@ def reader(request: type[T]) -> Callable[[bytes], T | None]:
 
 
 async def _received(context: Context) -> Any:
-    try:
+    message: object = None
+    code, problem = grpc.StatusCode.DEADLINE_EXCEEDED, "no message came"
+    with suppress(TimeoutError):
         async with asyncio.timeout(RECEIVE_TIMEOUT):
             message = await context.read()
-    except TimeoutError:
-        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no message came")
+        code, problem = grpc.StatusCode.INVALID_ARGUMENT, "the call has no message of this method"
     if not isinstance(message, Message):
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message of this method")
+        await abort(context, code, problem)
     return message
 
 

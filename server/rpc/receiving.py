@@ -8,7 +8,7 @@ from typing import Any
 
 from server.api.buffers import Buffers, Room
 from server.errors import DeadlineExceeded, FieldViolation, InvalidArgument
-from server.rpc.calls import Context
+from server.rpc.contexts import Context
 
 # gRPC's own default, and more than a participant can hold.
 MAX_REQUEST_BYTES = 4 << 20
@@ -35,35 +35,33 @@ class Receiver:
         self._arriving: dict[asyncio.Task[Any], float] = {}
         self._looks = False
 
-    async def receive(self, context: Context, room: Room, organization_id: str, deadline: float) -> bytes:
+    async def receive(
+        self, context: Context, task: asyncio.Task[Any], room: Room, organization_id: str, deadline: float
+    ) -> bytes:
         """Returns the call's one message as it came, for which it takes room. `deadline` is on the event loop's clock.
 
         Raises InvalidArgument, DeadlineExceeded and Overloaded.
         """
         until = min(deadline, self._loop.time() + RECEIVE_TIMEOUT)
         # How long the message is shows when it is there.
-        await room.acquire(organization_id, READ_BYTES, until)
-        # Whether there is a second one is not asked: that costs a tenth of a call, and nobody reads it.
-        request = await self._read(context, until)
-        if not isinstance(request, bytes):
-            raise malformed("the call ended without a message")
-        return request
-
-    async def _read(self, context: Context, until: float) -> object:
-        task = asyncio.current_task(self._loop)
-        assert task is not None
+        if not room.try_acquire(organization_id, READ_BYTES):
+            await room.acquire(organization_id, READ_BYTES, until)
         self._arriving[task] = until
         if not self._looks:
             self._looks = True
             self._loop.call_later(LOOK_EVERY, self._look)
         try:
-            return await context.read()
+            # Whether there is a second one is not asked: that costs a tenth of a call, and nobody reads it.
+            message: object = await context.read()
         except asyncio.CancelledError:
             if self._arriving[task] == -math.inf and task.uncancel() == 0:
                 raise DeadlineExceeded from None
             raise
         finally:
             del self._arriving[task]
+        if not isinstance(message, bytes):
+            raise malformed("the call ended without a message")
+        return message
 
     def _look(self) -> None:
         """Gives up the messages that took too long."""

@@ -18,7 +18,7 @@ from server.api.servicer import SERVICE
 from server.api.sources import described_files
 from server.operations.allowance import Allowance
 from server.rpc.callers import Callers
-from server.rpc.calls import Context
+from server.rpc.contexts import Context
 from server.rpc.keyless import Keyless, reader
 
 # To ask for everything takes about 200 KB.

@@ -1,0 +1,167 @@
+"""A call of the service, from its metadata to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Any, Never
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from server.api.buffers import Room
+from server.api.call import Interceptor, request_id_from
+from server.api.servicer import ParticipantServicer
+from server.api.status import MAX_VIOLATION_BYTES, status_from_error
+from server.errors import Internal, RequestTooLarge, ServiceError
+from server.rpc.callers import Callers
+from server.rpc.calls import Calls
+from server.rpc.compression import plain
+from server.rpc.contexts import Context, abort, this_call
+from server.rpc.receiving import MAX_REQUEST_BYTES, Receiver, malformed
+
+# What a call under way is taken to hold, and one for a list: about the answer with the largest participant, or with as
+# many as a page may have, and see ANSWER_COPIES.
+CALL_BYTES = 160 << 10
+LIST_BYTES = 2_560 << 10
+# Python holds an answer until the caller has taken it, and so does grpcio.
+ANSWER_COPIES = 2
+
+Fields = Sequence[tuple[str, str | bytes]]
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class Rpc:
+    """An RPC of the service, and what its calls pass through."""
+
+    def __init__(
+        self,
+        method: MethodDescriptor,
+        servicer: ParticipantServicer,
+        interceptor: Interceptor,
+        *,
+        receiver: Receiver,
+        calls: Calls,
+        callers: Callers,
+    ) -> None:
+        self.name = method.name
+        self.method: Callable[[Any, Any], Awaitable[Message]] = getattr(servicer, method.name)
+        self.parse: Callable[[bytes], Message] = GetMessageClass(method.input_type).FromString
+        self.call_bytes = LIST_BYTES if method.name == "ListParticipants" else CALL_BYTES
+        self.interceptor = interceptor
+        self.receiver = receiver
+        self.calls = calls
+        self.callers = callers
+
+
+class IncomingCall:
+    """One call of an RPC, whose metadata is known, and which grpcio is given as its own handler.
+
+    Every RPC is unary, and is registered as one whose request is a stream, which is the same on the wire: so its
+    metadata is there before a message is read, and of a caller without a key none is read at all.
+    """
+
+    __slots__ = ("_context", "_fields", "_metadata_bytes", "_room", "_rpc", "_task")
+    _context: Context
+    _task: asyncio.Task[Any]
+
+    request_streaming, response_streaming = True, False
+    # Messages stay bytes: grpcio would answer one that does not parse in its own words.
+    request_deserializer = response_serializer = None
+
+    def __init__(self, rpc: Rpc, fields: Fields, metadata_bytes: int) -> None:
+        self._rpc = rpc
+        # Asked by the call for its metadata, grpcio would copy it once more.
+        self._fields = fields
+        self._metadata_bytes = metadata_bytes
+        self._room = Room(rpc.receiver.buffers)
+
+    @property
+    def stream_unary(self) -> IncomingCall:
+        """What grpcio calls."""
+        return self
+
+    def __await__(self) -> Generator[Never, None, Never]:
+        # grpcio asks of what it calls whether that is to be awaited, twice a call, and of a function takes long to see.
+        raise NotImplementedError
+
+    async def __call__(self, _messages: object, context: Context) -> bytes:
+        rpc = self._rpc
+        calls, callers = rpc.calls, rpc.callers
+        callers.admit(context)
+        came = time.monotonic()
+        self._context = context
+        self._task = this_call()
+        self._task.add_done_callback(self._close)
+        metadata: dict[str, Any] = dict(self._fields)
+        refusal: ServiceError | None = None
+        calls.begin()
+        try:
+            try:
+                response = await rpc.interceptor.run(
+                    rpc.name,
+                    rpc.method,
+                    self._receive,
+                    metadata,
+                    time_left=context.time_remaining(),
+                    peer=context.peer,
+                    known=self._open,
+                )
+                answer = response.SerializeToString()
+                callers.answered(context, len(answer))
+                if ANSWER_COPIES * len(answer) > rpc.call_bytes:
+                    self._room.resize(ANSWER_COPIES * len(answer))
+            except ServiceError as error:
+                await callers.refused(context, self._metadata_bytes, error)
+                # Without the frames, of which this is one.
+                refusal = error.with_traceback(None)
+            if calls.hold is not None:
+                await calls.hold.wait()
+            if refusal is not None:
+                await _abort(context, refusal, metadata)
+        except asyncio.CancelledError:
+            callers.given_up(context, time.monotonic() - came)
+            raise
+        else:
+            return answer
+        finally:
+            calls.end()
+
+    def _open(self, organization_id: str) -> None:
+        # Before its turn: what it sends while it waits is of a call with a good key.
+        self._rpc.callers.open(self._context, self._metadata_bytes, organization_id)
+
+    async def _receive(self, organization_id: str, deadline: float) -> Message:
+        rpc = self._rpc
+        message = await rpc.receiver.receive(self._context, self._task, self._room, organization_id, deadline)
+        rpc.callers.arrived(self._context, len(message))
+        request = _parsed(rpc.parse, message)
+        self._room.resize(rpc.call_bytes)
+        return request
+
+    def _close(self, _task: object) -> None:
+        self._room.release()
+        self._rpc.callers.close(self._context)
+
+
+def _parsed(parse: Callable[[bytes], Message], message: bytes) -> Message:
+    if len(message) > MAX_REQUEST_BYTES:
+        raise RequestTooLarge(f"a message may have at most {MAX_REQUEST_BYTES} bytes, this one has {len(message)}")
+    try:
+        return parse(plain(message, MAX_REQUEST_BYTES))
+    except DecodeError:
+        raise malformed("the request is no message of this method, or not UTF-8") from None
+
+
+async def _abort(context: Context, error: ServiceError, metadata: dict[str, Any]) -> Never:
+    status = status_from_error(error, limit=MAX_VIOLATION_BYTES)
+    request_id = (isinstance(error, Internal) and error.request_id) or request_id_from(metadata)
+    trailing_metadata = [("grpc-status-details-bin", status.SerializeToString()), ("x-request-id", request_id)]
+    if error.retry_after is not None:
+        # What gRPC's built-in retries read.
+        trailing_metadata.append(("grpc-retry-pushback-ms", str(round(error.retry_after * 1000))))
+    await abort(context, _CODES[status.code], status.message, trailing_metadata)
