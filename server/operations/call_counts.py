@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter
 
-from server.operations.tallies import TalliedHistogram
+from server.operations.tallies import TalliedHistogram, Tally
 
 LABELS = ("grpc_type", "grpc_service", "grpc_method")
 OUR_FAILURES = ("UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED")
@@ -30,6 +30,8 @@ class CallCounts:
             (*LABELS, "grpc_code"), registry,
         )  # fmt: skip
         self._new = dict.fromkeys(rpcs, 0)
+        # By RPC and code.
+        self._tallies: dict[tuple[str, str], Tally] = {}
         # A rate does not see what a counter was born with, so those that alerts ask for are born at once.
         for rpc in rpcs:
             self._seconds.tally("unary", service, rpc, "OK")
@@ -43,7 +45,10 @@ class CallCounts:
 
     def handled(self, rpc: str, code: str, seconds: float) -> None:
         """Counts a call that ended with a gRPC code."""
-        self._seconds.tally("unary", self._service, rpc, code).add(seconds)
+        tally = self._tallies.get((rpc, code))
+        if tally is None:
+            tally = self._tallies[rpc, code] = self._seconds.tally("unary", self._service, rpc, code)
+        tally.add(seconds)
 
     def flush(self) -> None:
         """Hands over what was counted since the last time."""

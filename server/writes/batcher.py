@@ -79,7 +79,7 @@ class Batcher:
         if following:
             return following * policy.seconds_per_statement > time_left
         # To count whose turn comes first takes longer than to see that it does not matter.
-        if len(queue) * policy.seconds_per_upsert <= time_left:
+        if queue.size * policy.seconds_per_upsert <= time_left:
             return False
         return queue.ahead(pending.key[0]) * policy.seconds_per_upsert > time_left
 
@@ -93,8 +93,8 @@ class Batcher:
         self._start_is_scheduled = False
         while self._queue.alone and self._may_write_alone():
             self._begin([self._queue.take_alone()])
-        while len(self._queue):
-            start = self._policy.start_at(len(self._queue))
+        while self._queue.size:
+            start = self._policy.start_at(self._queue.size)
             # The event loop's own clock stands still for a turn of the loop, and uvloop's counts whole milliseconds.
             if start > time.monotonic():
                 self._start_timer.run_by(start + TIMER_RESOLUTION)
@@ -109,7 +109,7 @@ class Batcher:
     def _begin(self, group: Sequence[PendingUpsert]) -> None:
         statement = _Statement(group, time.monotonic())
         self._statements.add(statement)
-        self._policy.started(statement.started, len(group), len(self._queue))
+        self._policy.started(statement.started, len(group), self._queue.size)
         statement.task = self._loop.create_task(self._run(statement))
 
     async def _run(self, statement: _Statement) -> None:
@@ -124,7 +124,7 @@ class Batcher:
             self._statements.discard(statement)
             now = time.monotonic()
             is_written = not _is_unavailable(outcomes)
-            self._policy.ended(now, statement.started, taken, len(self._queue), is_written=is_written)
+            self._policy.ended(now, statement.started, taken, self._queue.size, is_written=is_written)
             self._schedule_start()
             # It was cancelled, so nobody waits any more.
             self._settle_all(group, outcomes or [Rejected(Unavailable())] * len(group))

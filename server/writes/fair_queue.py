@@ -15,11 +15,8 @@ class FairQueue:
         self._queues: OrderedDict[str, deque[PendingUpsert]] = OrderedDict()
         # Those that are to be written alone.
         self._alone: deque[PendingUpsert] = deque()
-        self._size = 0
-
-    def __len__(self) -> int:
-        """How many wait that may share a statement."""
-        return self._size
+        # How many wait that may share a statement.
+        self.size = 0
 
     @property
     def alone(self) -> int:
@@ -39,7 +36,7 @@ class FairQueue:
             queue.appendleft(pending)
         else:
             queue.append(pending)
-        self._size += 1
+        self.size += 1
 
     def take(self, upserts: int, size: int) -> list[PendingUpsert]:
         """Takes out what goes next: one of each organization in turn, until there are so many upserts or bytes."""
@@ -55,7 +52,7 @@ class FairQueue:
                 queues.move_to_end(organization_id)
             group.append(pending)
             taken += pending.upsert.size
-        self._size -= len(group)
+        self.size -= len(group)
         return group
 
     def take_alone(self) -> PendingUpsert:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import cast
 
 from server.errors import Conflict, DeadlineExceeded, Overloaded, Unavailable
 from server.participants.model import Outcome, Rejected, Retry, Upsert
@@ -203,7 +202,7 @@ class GroupCommit:
             return
         if not submission.future.done():
             # Each has an outcome: an upsert is released once it is settled, or once nobody waits for it.
-            submission.future.set_result(cast("list[Outcome]", submission.outcomes))
+            submission.future.set_result(submission.outcomes)  # type: ignore[arg-type]
         self._held.remove(submission)
         self._deadlines.discard(submission)
         self._admission.release(submission.organization_id, len(submission.outcomes), submission.size)

@@ -252,7 +252,7 @@ class Story(RuleBasedStateMachine):
     def a_queue_that_is_not_empty_goes_on(self) -> None:
         for batcher in self.writer._batchers.values():
             is_full = batcher._policy.running >= batching.MAX_STATEMENTS
-            if len(batcher._queue):
+            if batcher._queue.size:
                 is_timed = batcher._start_timer._handle is not None
                 assert batcher._start_is_scheduled or is_timed or is_full
             if batcher._queue.alone:
