@@ -160,7 +160,9 @@ def _map_setter(name: str, entry: Descriptor) -> Setter:
     def set_map(message: Message, value: Any, path: str, violations: Violations) -> None:
         items = getattr(message, name)
         if is_text and _all_text(value) and _all_text(value.values()):
-            items.update(value)
+            # update() of a protobuf map takes longer.
+            for key, item in value.items():
+                items[key] = item
             return
         for key, item in value.items():
             where = f"{path}[{json.dumps(key, ensure_ascii=not _is_unicode(key))}]"
@@ -248,7 +250,11 @@ def _is_text(field: FieldDescriptor) -> bool:
 
 
 def _all_text(values: Iterable[Any]) -> bool:
-    return all(isinstance(value, str) and _is_unicode(value) for value in values)
+    try:
+        # Of all of them at once it takes far fewer steps to tell.
+        return _is_unicode("".join(values))
+    except TypeError:
+        return False
 
 
 def _is_unicode(value: str) -> bool:

@@ -44,7 +44,7 @@ class MessageEncoder:
     def _value(self, message: Message) -> dict[str, Any]:
         """Returns the message as what JSON is made from, in the order of the fields."""
         return {
-            name: encoder(getattr(message, name))
+            name: getattr(message, name) if encoder is _same else encoder(getattr(message, name))
             for name, encoder, may_be_absent in self._fields
             if not may_be_absent or message.HasField(name)
         }

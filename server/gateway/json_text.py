@@ -23,7 +23,7 @@ def parsed(body: bytes) -> dict[str, Any]:
 
 def _value(body: bytes) -> Any:
     try:
-        return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
+        return _DECODER.decode(body.decode())
     except _Duplicate as duplicate:
         name = shown(str(duplicate))
         raise InvalidArgument(
@@ -45,6 +45,8 @@ def _value(body: bytes) -> Any:
 
 
 def _problem(error: json.JSONDecodeError) -> str:
+    if error.doc.startswith("\ufeff"):
+        return "a byte order mark"
     rest = error.doc[error.pos :].lstrip()
     before = error.doc[: error.pos].rstrip()
     if before.endswith(",") and rest[:1] in {"}", "]"}:
@@ -67,6 +69,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
+
+
+# Made once: json.loads makes one each time.
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)
 
 
 def _not_json(message: str) -> InvalidArgument:

@@ -36,13 +36,13 @@ class Routes:
 
     def __init__(self, service: ServiceDescriptor) -> None:
         self._routes = list(_routes(service))
-        self._exact: dict[str, dict[str, Route]] = {}
+        self._exact: dict[str, dict[str, tuple[Route, Mapping[str, str]]]] = {}
         self._patterns: list[Route] = []
         for route in self._routes:
             if "{" in route.template:
                 self._patterns.append(route)
             else:
-                self._exact.setdefault(route.template, {})[route.http_method] = route
+                self._exact.setdefault(route.template, {})[route.http_method] = (route, {})
 
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes)
@@ -55,7 +55,7 @@ class Routes:
         """Returns, by HTTP method, the routes at a percent-encoded path and the variables in it."""
         exact = self._exact.get(path)
         if exact is not None:
-            return {method: (route, {}) for method, route in exact.items()}
+            return exact
         found = {}
         for route in self._patterns:
             match = route.pattern.fullmatch(path)

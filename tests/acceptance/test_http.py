@@ -615,6 +615,7 @@ class TestEncoding:
             (b'{\n  "external_id": "a",\n  "tags": ["x",]\n}', "a trailing comma at line 3, column 16"),
             (b'{\n  external_id: "a"}', "at line 2, column 3"),
             (b'{"external_id": "a"', "it ends too early at line 1, column 20"),
+            ("\ufeff{}".encode(), "a byte order mark at line 1, column 1"),
             (b'{"external_id": "\xff"}', "byte 18"),
         ],
         ids=str,
