@@ -21,6 +21,7 @@ from contextlib import closing
 from server.api.buffers import Buffers
 from server.rpc.beside import Beside, Lately
 from server.rpc.callers import Callers
+from server.rpc.churn import Churn
 from server.rpc.connections import Connection, connections, watch_forever
 from server.rpc.listeners import Listeners
 from server.rpc.silenced import Silenced
@@ -63,7 +64,7 @@ class _Watch:
     def look_until(self, stopped: threading.Event) -> None:
         """Looks again and again, and at once where somebody is unwelcome."""
         self._listeners = Listeners(self._port)
-        with closing(Gauge(self._buffers)) as gauge:
+        with closing(Gauge(self._buffers)) as gauge, closing(Churn()) as self._churn:
             wait = LOOK_EVERY
             while not stopped.is_set():
                 unwelcome, now = self._callers.unwelcome(wait), time.monotonic()
@@ -90,6 +91,8 @@ class _Watch:
                 # All make do: then whoever has sent most has to go.
                 unwelcome |= sent.most(heard)
         if strain.is_short and (flooding or strain.is_filling):
+            self._hold_newcomers_back(now)
+        if strain.is_saturated and self._churn.goes_on(now, sent.excess.keys() | sent.holders):
             self._hold_newcomers_back(now)
         self._judge_suspects(sent, first_bytes, strain, now)
         self._shut_out(found, unwelcome, flooding, now)

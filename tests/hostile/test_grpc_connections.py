@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import socket
+import time
+from contextlib import suppress
 from typing import Any
 
 import grpc
 import pytest
 
+from tests.bench.http2 import PREFACE
 from tests.conftest import Deployment
-from tests.hostile.grpc_wire import SERVICE
+from tests.hostile.crowd import crowd
+from tests.hostile.grpc_wire import SERVICE, Wire
+from tests.hostile.others import FLOOD_SECONDS, WORST_OF_NEWCOMERS, WORST_SECONDS, alone, others_unhurt
 from tests.support.clients import GrpcClient
 
 CREATE = f"{SERVICE}/CreateParticipant"
@@ -40,3 +45,22 @@ def test_a_connection_that_says_nothing_is_closed(deployment: Deployment) -> Non
     client = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
     assert client.create({"external_id": "after"}).code == "OK"
     client.close()
+
+
+@alone
+@pytest.mark.parametrize("size", [8, 64])
+@pytest.mark.parametrize("said", [b"", PREFACE], ids=["nothing", "a preface"])
+def test_connections_that_are_closed_as_soon_as_they_are_open(deployment: Deployment, size: int, said: bytes) -> None:
+    host, _, port = deployment.service.grpc_address.rpartition(":")
+    until = time.monotonic() + FLOOD_SECONDS
+
+    def come_and_go(_wire: Wire) -> None:
+        while time.monotonic() < until:
+            with suppress(OSError), socket.create_connection((host, int(port)), timeout=2) as again:
+                again.sendall(said)
+
+    with (
+        others_unhurt(deployment, WORST_SECONDS, WORST_OF_NEWCOMERS),
+        crowd(size, lambda: Wire(deployment.service.grpc_address), come_and_go),
+    ):
+        pass
