@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Set
+from contextlib import suppress
+from pathlib import Path
 
 # Of proc(5): the counters of this network namespace; of TCP their names, and then their values.
-_COUNTERS, _TCP, _OPENED = "/proc/net/snmp", b"Tcp:", b"PassiveOpens"
+_COUNTERS, _TCP, _OPENED = Path("/proc/net/snmp"), b"Tcp:", b"PassiveOpens"
 # So many a second are more than clients leave who make a new connection for each call.
 UNSEEN_A_SECOND = 400
 # Over how long they are counted, at the least; and from one look to the next, at the most; in seconds.
@@ -21,7 +22,6 @@ class Churn:
     """
 
     def __init__(self) -> None:
-        self._file = os.open(_COUNTERS, os.O_RDONLY | os.O_CLOEXEC)
         self._peers: Set[str] = frozenset()
         self._looked = 0.0
         # Since when it is counted, what the kernel said then, and how many were seen.
@@ -34,16 +34,15 @@ class Churn:
         elapsed = now - self._since
         if not is_late and elapsed < COUNTED_FOR:
             return False
-        opened = _opened(self._file)
+        opened = _opened()
         is_churn = not is_late and opened - self._opened - self._seen > UNSEEN_A_SECOND * elapsed
         self._since, self._opened, self._seen = now, opened, 0
         return is_churn
 
-    def close(self) -> None:
-        """Closes what it reads."""
-        os.close(self._file)
 
-
-def _opened(file: int) -> int:
-    names, values = (line.split() for line in os.pread(file, 1 << 16, 0).splitlines() if line.startswith(_TCP))
-    return int(values[names.index(_OPENED)])
+def _opened() -> int:
+    """Returns how many connections were opened to this network namespace, 0 where the system does not tell."""
+    with suppress(OSError, ValueError):
+        names, values = (line.split() for line in _COUNTERS.read_bytes().splitlines() if line.startswith(_TCP))
+        return int(values[names.index(_OPENED)])
+    return 0

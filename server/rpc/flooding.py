@@ -59,12 +59,13 @@ class _Watch:
         self._second_ends = 0.0
         # While an attack goes on, for what is known of it; and while it is one that newcomers make.
         self._besieged_until = self._overrun_until = 0.0
+        self._churn = Churn()
         self._silenced = Silenced(callers.shut_out_no_longer)
 
     def look_until(self, stopped: threading.Event) -> None:
         """Looks again and again, and at once where somebody is unwelcome."""
         self._listeners = Listeners(self._port)
-        with closing(Gauge(self._buffers)) as gauge, closing(Churn()) as self._churn:
+        with closing(Gauge(self._buffers)) as gauge:
             wait = LOOK_EVERY
             while not stopped.is_set():
                 unwelcome, now = self._callers.unwelcome(wait), time.monotonic()
