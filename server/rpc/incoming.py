@@ -14,6 +14,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from server.api.buffers import Room
 from server.api.call import Interceptor, request_id_from
+from server.api.cutting import cut
 from server.api.servicer import ParticipantServicer
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
 from server.errors import Internal, RequestTooLarge, ServiceError
@@ -51,6 +52,7 @@ class Rpc:
         self.name = method.name
         self.method: Callable[[Any, Any], Awaitable[Message]] = getattr(servicer, method.name)
         self.parse: Callable[[bytes], Message] = GetMessageClass(method.input_type).FromString
+        self.cut = cut(method.input_type)
         self.call_bytes = LIST_BYTES if method.name == "ListParticipants" else CALL_BYTES
         self.interceptor = interceptor
         self.receiver = receiver
@@ -139,7 +141,7 @@ class IncomingCall:
         rpc = self._rpc
         message = await rpc.receiver.receive(self._context, self._task, self._room, organization_id, deadline)
         rpc.callers.arrived(self._context, len(message))
-        request = _parsed(rpc.parse, message)
+        request = _parsed(rpc, message)
         self._room.resize(rpc.call_bytes)
         return request
 
@@ -148,11 +150,11 @@ class IncomingCall:
         self._rpc.callers.close(self._context)
 
 
-def _parsed(parse: Callable[[bytes], Message], message: bytes) -> Message:
+def _parsed(rpc: Rpc, message: bytes) -> Message:
     if len(message) > MAX_REQUEST_BYTES:
         raise RequestTooLarge(f"a message may have at most {MAX_REQUEST_BYTES} bytes, this one has {len(message)}")
     try:
-        return parse(plain(message, MAX_REQUEST_BYTES))
+        return rpc.parse(rpc.cut(plain(message, MAX_REQUEST_BYTES)))
     except DecodeError:
         raise malformed("the request is no message of this method, or not UTF-8") from None
 

@@ -13,10 +13,15 @@ import pytest
 from participants.v1 import participant_service_pb2 as messages
 
 from tests.conftest import Deployment
+from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire
+from tests.hostile.others import others_unhurt
 from tests.support.clients import GrpcClient, Reply, reply_from_rpc_error
 
 CREATE = f"{SERVICE}/CreateParticipant"
+TAGGED = messages.BatchCreateParticipantsRequest(
+    requests=[messages.CreateParticipantRequest(tags=["t"] * 1_300)] * 1_000
+)
 VALID = messages.CreateParticipantRequest(external_id="hostile").SerializeToString()
 
 
@@ -105,6 +110,29 @@ def test_a_connection_may_carry_a_hundred_large_batches_at_once(deployment: Depl
         call: Any = channel.unary_unary(f"/{SERVICE}/BatchCreateParticipants")
         calls = [call.future(batch, metadata=metadata, timeout=30) for _ in range(100)]
         assert {each.code() for each in calls} == {grpc.StatusCode.OK}
+
+
+@pytest.mark.parametrize(
+    ("rpc", "message"),
+    [
+        ("BatchCreateParticipants", b"\x0a\x00" * 2_000_000),
+        ("CreateParticipant", VALID + b"\x4a\x00" * 2_000_000),
+        ("CreateParticipant", VALID + b"".join(b"\x4a\x08\x0a\x06%06d" % number for number in range(400_000))),
+        ("BatchCreateParticipants", TAGGED.SerializeToString()),
+    ],
+    ids=["requests", "empty attributes", "attributes", "tags of items"],
+)
+def test_many_items_in_few_bytes_take_little(deployment: Deployment, rpc: str, message: bytes) -> None:
+    def attack(_wire: Wire) -> None:
+        with grpc.insecure_channel(deployment.service.grpc_address) as channel:
+            call: Any = channel.unary_unary(f"/{SERVICE}/{rpc}")
+            metadata = [("x-api-key", deployment.tenant.key)]
+            for _ in range(2):
+                with suppress(grpc.RpcError):
+                    call(message, metadata=metadata, timeout=20, compression=grpc.Compression.Gzip)
+
+    with others_unhurt(deployment), crowd(8, lambda: Wire(deployment.service.grpc_address), attack):
+        pass
 
 
 def _pour(wire: Wire, metadata: list[tuple[str, str]]) -> None:
