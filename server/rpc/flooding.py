@@ -21,9 +21,9 @@ from contextlib import closing
 from server.api.buffers import Buffers
 from server.rpc.beside import Beside, Lately
 from server.rpc.callers import Callers
-from server.rpc.churn import Churn
 from server.rpc.connections import Connection, connections, watch_forever
 from server.rpc.listeners import Listeners
+from server.rpc.newcomers import Newcomers
 from server.rpc.silenced import Silenced
 from server.rpc.strain import Gauge, Strain
 
@@ -59,13 +59,12 @@ class _Watch:
         self._second_ends = 0.0
         # While an attack goes on, for what is known of it; and while it is one that newcomers make.
         self._besieged_until = self._overrun_until = 0.0
-        self._churn = Churn()
         self._silenced = Silenced(callers.shut_out_no_longer)
 
     def look_until(self, stopped: threading.Event) -> None:
         """Looks again and again, and at once where somebody is unwelcome."""
         self._listeners = Listeners(self._port)
-        with closing(Gauge(self._buffers)) as gauge:
+        with closing(Gauge(self._buffers)) as gauge, closing(Newcomers()) as self._newcomers:
             wait = LOOK_EVERY
             while not stopped.is_set():
                 unwelcome, now = self._callers.unwelcome(wait), time.monotonic()
@@ -76,6 +75,7 @@ class _Watch:
 
     def _look(self, unwelcome: set[str], strain: Strain, now: float) -> bool:
         """Shuts out who is unwelcome, or floods, and tells whether there may be more of them."""
+        self._newcomers.look(now)
         if unwelcome or strain.is_short:
             self._besieged_until = now + SECOND
         is_besieged = now < self._besieged_until
@@ -91,9 +91,9 @@ class _Watch:
             if heard.isdisjoint(unwelcome | flooding):
                 # All make do: then whoever has sent most has to go.
                 unwelcome |= sent.most(heard)
-        if strain.is_short and (flooding or strain.is_filling):
+        if self._newcomers.are_many and strain.is_short and (flooding or strain.is_filling):
             self._hold_newcomers_back(now)
-        if strain.is_saturated and self._churn.goes_on(now, sent.excess.keys() | sent.holders):
+        if strain.is_saturated and self._newcomers.go_unseen(now, sent.excess.keys() | sent.holders):
             self._hold_newcomers_back(now)
         self._judge_suspects(sent, first_bytes, strain, now)
         self._shut_out(found, unwelcome, flooding, now)

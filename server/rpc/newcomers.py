@@ -1,48 +1,74 @@
-"""Newcomers who are gone before they are seen: whoever opens connections and closes them again, without a word."""
+"""How many newcomers there are, also those who are gone before they are seen, with or without a word."""
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Set
-from contextlib import suppress
-from pathlib import Path
 
 # Of proc(5): the counters of this network namespace; of TCP their names, and then their values.
-_COUNTERS, _TCP, _OPENED = Path("/proc/net/snmp"), b"Tcp:", b"PassiveOpens"
-# So many a second are more than clients leave who make a new connection for each call.
-UNSEEN_A_SECOND = 400
-# Over how long they are counted, at the least; and from one look to the next, at the most; in seconds.
-COUNTED_FOR, LATELY = 0.1, 0.2
+_COUNTERS, _TCP, _OPENED = "/proc/net/snmp", b"Tcp:", b"PassiveOpens"
+# What came within this time came lately; in seconds.
+LATELY = 0.1
+# So many who came lately are many; and so many of them who went unseen are more than clients are who make a new
+# connection for each call.
+MANY, UNSEEN = 30, 40
+# Who is there is looked at at least this often, where it matters who went unseen; in seconds.
+LOOK_EVERY = 0.2
 
 
-class Churn:
-    """Counts them, for one thread: what the kernel says was opened, less who was seen.
+class Newcomers:
+    """Counts them, for one thread, by what the kernel says was opened.
 
-    The kernel counts all ports together, so this tells nothing by itself; but where the threads that read for everybody
-    have nothing else to do, they do this.
+    The kernel counts all ports together, so this tells nothing by itself, but where something else is amiss it says
+    whether newcomers are why. On a system that does not tell, they may always be.
     """
 
     def __init__(self) -> None:
+        try:
+            # To open a file lets all other threads run, so this one stays open.
+            self._file = os.open(_COUNTERS, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._file = -1
+        # When it was looked, and how many had come; the first is not lately any more.
+        self._came: deque[tuple[float, int]] = deque()
         self._peers: Set[str] = frozenset()
         self._looked = 0.0
-        # Since when it is counted, what the kernel said then, and how many were seen.
-        self._since, self._opened, self._seen = 0.0, 0, 0
+        # Since when it is counted who went unseen, how many had come then, and how many were seen.
+        self._since, self._before, self._seen = 0.0, 0, 0
 
-    def goes_on(self, now: float, peers: Set[str]) -> bool:
-        """Looks again, and tells whether there were many lately. `peers` are those who are there, or have called."""
+    @property
+    def are_many(self) -> bool:
+        """Whether many came lately."""
+        return self._file < 0 or self._came[-1][1] - self._came[0][1] >= MANY
+
+    def look(self, now: float) -> None:
+        """Counts those who have come."""
+        came = self._came
+        came.append((now, self._opened()))
+        while len(came) > 2 and came[1][0] <= now - LATELY:
+            came.popleft()
+
+    def go_unseen(self, now: float, peers: Set[str]) -> bool:
+        """Tells whether many went unseen lately. `peers` are those who are there, or have called."""
         self._seen += len(peers - self._peers)
-        is_late, self._looked, self._peers = now > self._looked + LATELY, now, peers
+        is_late, self._looked, self._peers = now > self._looked + LOOK_EVERY, now, peers
         elapsed = now - self._since
-        if not is_late and elapsed < COUNTED_FOR:
+        if not is_late and elapsed < LATELY:
             return False
-        opened = _opened()
-        is_churn = not is_late and opened - self._opened - self._seen > UNSEEN_A_SECOND * elapsed
-        self._since, self._opened, self._seen = now, opened, 0
-        return is_churn
+        opened = self._came[-1][1]
+        are_many = not is_late and opened - self._before - self._seen > UNSEEN * elapsed / LATELY
+        self._since, self._before, self._seen = now, opened, 0
+        return are_many
 
+    def close(self) -> None:
+        """Closes what it reads."""
+        if self._file >= 0:
+            os.close(self._file)
 
-def _opened() -> int:
-    """Returns how many connections were opened to this network namespace, 0 where the system does not tell."""
-    with suppress(OSError, ValueError):
-        names, values = (line.split() for line in _COUNTERS.read_bytes().splitlines() if line.startswith(_TCP))
+    def _opened(self) -> int:
+        if self._file < 0:
+            return 0
+        lines = os.pread(self._file, 1 << 16, 0).splitlines()
+        names, values = (line.split() for line in lines if line.startswith(_TCP))
         return int(values[names.index(_OPENED)])
-    return 0

@@ -37,14 +37,16 @@ class Gauge:
         self._buffers = buffers
         self._memory = ResidentMemory()
         self._grpcio = _Grpcio()
-        self._before = self._memory.bytes()
+        self._before, self._held_before = self._memory.bytes(), buffers.held
 
     def strain(self, now: float) -> Strain:
         """Returns what it is."""
-        resident = self._memory.bytes()
+        resident, held = self._memory.bytes(), self._buffers.held
         self._grpcio.look(now)
-        beside_calls = resident - self._buffers.held
-        growth, self._before = max(0, beside_calls - self._before), beside_calls
+        beside_calls = resident - held
+        # Room that calls have given up may never have been filled: that it is free again is no growth.
+        growth = max(0, resident - self._before - max(0, held - self._held_before))
+        self._before, self._held_before = resident, held
         return Strain(
             is_busy=self._grpcio.is_busy,
             is_saturated=self._grpcio.is_saturated,

@@ -1,11 +1,11 @@
-"""Who comes and goes unseen is counted, by what the kernel says of real connections."""
+"""Who comes, and who goes unseen, is counted by what the kernel says of real connections."""
 
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from server.rpc.churn import LATELY, Churn
+from server.rpc.newcomers import LATELY, LOOK_EVERY, Newcomers
 
 # Others, in other tests, may open some, too, at the same time.
 MANY = 1_200
@@ -28,27 +28,41 @@ def _come_and_go(address: tuple[str, int]) -> set[str]:
     return peers
 
 
-def _began(now: float) -> Churn:
-    churn = Churn()
-    assert not churn.goes_on(now, set())
+def _began(now: float) -> Newcomers:
+    newcomers = Newcomers()
+    newcomers.look(now)
+    assert not newcomers.go_unseen(now, set())
     # As if it had been looked in between.
-    churn._looked = now + MOMENT - LATELY
-    return churn
+    newcomers._looked = now + MOMENT - LOOK_EVERY
+    return newcomers
 
 
-def test_many_who_are_gone_before_they_are_seen_are_churn(address: tuple[str, int]) -> None:
-    churn = _began(now=100.0)
+def test_many_who_come_at_once_are_many(address: tuple[str, int]) -> None:
+    newcomers = Newcomers()
+    newcomers.look(100.0)
     _come_and_go(address)
-    assert churn.goes_on(100.0 + MOMENT, set())
+    newcomers.look(100.0 + LATELY)
+    assert newcomers.are_many
+
+
+def test_many_who_are_gone_before_they_are_seen_are_told(address: tuple[str, int]) -> None:
+    newcomers = _began(now=100.0)
+    _come_and_go(address)
+    newcomers.look(100.0 + MOMENT)
+    assert newcomers.go_unseen(100.0 + MOMENT, set())
 
 
 def test_whoever_was_seen_is_not(address: tuple[str, int]) -> None:
-    churn = _began(now=100.0)
-    assert not churn.goes_on(100.0 + MOMENT, _come_and_go(address))
+    newcomers = _began(now=100.0)
+    seen = _come_and_go(address)
+    newcomers.look(100.0 + MOMENT)
+    assert not newcomers.go_unseen(100.0 + MOMENT, seen)
 
 
 def test_nor_is_what_was_long_ago(address: tuple[str, int]) -> None:
-    churn = Churn()
-    assert not churn.goes_on(100.0, set())
+    newcomers = Newcomers()
+    newcomers.look(100.0)
+    assert not newcomers.go_unseen(100.0, set())
     _come_and_go(address)
-    assert not churn.goes_on(100.0 + 2 * LATELY, set())
+    newcomers.look(100.0 + 2 * LOOK_EVERY)
+    assert not newcomers.go_unseen(100.0 + 2 * LOOK_EVERY, set())
