@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from server.rpc.callers import Callers
 from server.rpc.receiving import MAX_CALLS, READ_BYTES, UNASKED_BYTES
@@ -11,6 +12,17 @@ from server.rpc.receiving import MAX_CALLS, READ_BYTES, UNASKED_BYTES
 # What may be sent in a second beside calls that are here, while there is enough of everything; and what is so much that
 # it may be a reason by itself. In bytes.
 FREE_BYTES, MUCH = 1 << 20, 1 << 20
+
+
+class Least(NamedTuple):
+    """What key holders, and strangers, may send at the least beside calls that are here, in bytes."""
+
+    holders: int
+    strangers: int
+
+    def of(self, peer: str, holders: Set[str]) -> int:
+        """Returns what a peer may send."""
+        return self.holders if peer in holders else self.strangers
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +34,17 @@ class Lately:
     messages: Mapping[str, int]
     holders: Set[str]
 
-    def more_than(self, least: int) -> set[str]:
+    def more_than(self, least: Least) -> set[str]:
         """Returns whoever has sent more."""
-        return {peer for peer, size in self.excess.items() if size > least}
+        return {peer for peer, size in self.excess.items() if size > least.of(peer, self.holders)}
 
-    def more_than_messages(self, least: int) -> set[str]:
+    def more_than_messages(self, least: Least) -> set[str]:
         """Returns whoever has sent more, but for messages."""
-        return {peer for peer, size in self.excess.items() if size > least + self.messages.get(peer, 0)}
+        return {
+            peer
+            for peer, size in self.excess.items()
+            if size > least.of(peer, self.holders) + self.messages.get(peer, 0)
+        }
 
     def more_than_free(self) -> set[str]:
         """Returns whoever has sent more than is free, messages, and calls of key holders that are not taken in yet."""

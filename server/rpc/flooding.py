@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from server.api.buffers import Buffers
-from server.rpc.beside import Beside, Lately
+from server.rpc.beside import Beside, Lately, Least
 from server.rpc.callers import Callers
 from server.rpc.connections import Connection, connections, watch_forever
 from server.rpc.listeners import Listeners
@@ -36,6 +36,8 @@ LOOK_EVERY, LOOK_AGAIN = 0.05, 0.02
 # with what a first call takes, beside those taken in and their messages, which wait, too, while memory is short; while
 # it is critical with what a plain call takes; and with what TLS takes before it.
 FIRST_BYTES, LEAST_FIRST_BYTES, TLS_BYTES = 3 << 10, 1 << 10, 6 << 10
+# A key holder may have some more calls that are not taken in yet, of less than becomes megabytes of metadata.
+HOLDERS_FIRST_BYTES = 8 << 10
 # How long who has sent more is given to turn out to have made calls, and how long a stranger while memory is short; in
 # seconds. On a busy machine calls wait for seconds until they are taken in.
 DOUBT, SHORT_DOUBT = 5.0, 0.05
@@ -84,8 +86,8 @@ class _Watch:
             return False
         found = list(connections(self._port))
         sent = self._beside.lately({each.peer: self._silenced.received(each) for each in found})
-        first_bytes = self._tls_bytes + (LEAST_FIRST_BYTES if strain.is_critical else FIRST_BYTES)
-        flooding = _flooding(sent, first_bytes, strain, is_besieged=is_besieged)
+        least = self._least(strain)
+        flooding = _flooding(sent, least, strain, is_besieged=is_besieged)
         if strain.is_critical:
             heard = {each.peer for each in found if each.peer not in self._silenced}
             if heard.isdisjoint(unwelcome | flooding):
@@ -95,13 +97,18 @@ class _Watch:
             self._hold_newcomers_back(now)
         if strain.is_saturated and self._newcomers.go_unseen(now, sent.excess.keys() | sent.holders):
             self._hold_newcomers_back(now)
-        self._judge_suspects(sent, first_bytes, strain, now)
+        self._judge_suspects(sent, least, strain, now)
         self._shut_out(found, unwelcome, flooding, now)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
             # What was too much stays counted, for it may not have been read yet.
             self._beside.begin_second(flooding)
         return may_go_on
+
+    def _least(self, strain: Strain) -> Least:
+        if strain.is_critical:
+            return Least(self._tls_bytes + LEAST_FIRST_BYTES, self._tls_bytes + LEAST_FIRST_BYTES)
+        return Least(self._tls_bytes + HOLDERS_FIRST_BYTES, self._tls_bytes + FIRST_BYTES)
 
     def _accept_newcomers(self, now: float) -> None:
         if now < self._overrun_until:
@@ -114,12 +121,12 @@ class _Watch:
             logger.warning("newcomers flood, and few of them are accepted at a time")
         self._overrun_until = now + SECOND
 
-    def _judge_suspects(self, sent: Lately, first_bytes: int, strain: Strain, now: float) -> None:
+    def _judge_suspects(self, sent: Lately, least: Least, strain: Strain, now: float) -> None:
         of_holders = 0.0 if strain.is_critical else DOUBT
         of_strangers = min(of_holders, SHORT_DOUBT) if strain.is_short else of_holders
         # Who was silenced before more of it was read has to wait while memory is short: what else it sent is not known.
         self._silenced.look(
-            sent.more_than_messages(first_bytes),
+            sent.more_than_messages(least),
             lambda peer: of_holders if peer in sent.holders else of_strangers,
             now,
             may_hear=not strain.is_short,
@@ -138,10 +145,10 @@ class _Watch:
             logger.warning("connections are silenced that send more than calls with good keys take: %d", silenced)
 
 
-def _flooding(sent: Lately, first_bytes: int, strain: Strain, *, is_besieged: bool) -> set[str]:
+def _flooding(sent: Lately, least: Least, strain: Strain, *, is_besieged: bool) -> set[str]:
     """Returns who has sent more than there is enough of everything for."""
     if strain.is_short:
-        return sent.more_than(first_bytes)
+        return sent.more_than(least)
     if is_besieged or strain.is_saturated:
-        return sent.more_than_messages(first_bytes)
+        return sent.more_than_messages(least)
     return sent.more_than_free() if strain.is_busy else set()

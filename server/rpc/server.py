@@ -71,8 +71,8 @@ OPTIONS = [
     ("grpc.server_handshake_timeout_ms", 10_000),
     # Calls that wait to be taken in, and take some kilobytes each, also those of callers who have gone. From the first
     # on grpcio refuses some, by chance, and from the second on all.
-    ("grpc.server.max_pending_requests", 1_000),
-    ("grpc.server.max_pending_requests_hard_limit", 1_200),
+    ("grpc.server.max_pending_requests", 400),
+    ("grpc.server.max_pending_requests_hard_limit", 500),
     # Callers come back to all replicas, also to new ones, and a connection that is of no use is not kept: at this age
     # it is told to take no new calls, and those under way, which no deadline lets take longer, are let finish. A health
     # watch never ends by itself, nor does a call whose answer is not read.
