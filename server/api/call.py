@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf.message import Message
 from uuid_utils import uuid4
 
+from server.api.stints import Stints
 from server.api.turns import BATCH, CALL, Turn, Turns
 from server.auth.authenticator import Authenticator
 from server.errors import Internal, ServiceError
@@ -83,6 +84,7 @@ class Interceptor:
     def __init__(self, authenticator: Authenticator, turns: Turns, telemetry: Telemetry) -> None:
         self._authenticator = authenticator
         self._turns = turns
+        self.stints = Stints(turns)
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
 
@@ -97,12 +99,14 @@ class Interceptor:
         time_left: float | None,
         peer: Callable[[], str],
         known: Callable[[str], None] | None = None,
+        is_large: bool = False,
     ) -> Message:
         """Authenticates, waits for the caller's turn, then receives the request, then calls the method.
 
         `metadata` has lower-case names; `request_id` is the one the answer has, None for one that only a failure has;
         `time_left` is what is left of the caller's deadline, in seconds; `peer` tells where it calls from; `known` is
-        told whose the call is, before its turn. Nothing of a request is read before its caller is known. The deadline
+        told whose the call is, before its turn; `is_large` says that the request takes as long to decode as a batch
+        does, and so has its turn like one. Nothing of a request is read before its caller is known. The deadline
         is kept where a call waits, and not here: a timer around every call would cost more than the rest of this
         method.
         """
@@ -116,7 +120,7 @@ class Interceptor:
             organization_id = await self._authenticator.authenticate(key, deadline)
             if known is not None:
                 known(organization_id)
-            kind = BATCH if name in BATCHES else CALL
+            kind = BATCH if is_large or name in BATCHES else CALL
             turn = self._turns.try_begin(organization_id, kind)
             if turn is None:
                 turn = await self._turns.begin(organization_id, kind, deadline)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from email.message import Message as HeaderParser
 from typing import Any
 
-from google.protobuf.message import Message
-
 from server.api.buffers import Buffers, Room
 from server.errors import DeadlineExceeded
 from server.gateway.answers import HttpError
@@ -38,23 +36,20 @@ class Body:
         _check_type(headers)
         return cls(_announced_size(headers), receive, state)
 
-    async def decoded(
-        self, decode: Callable[[bytes], Message], buffers: Buffers, organization_id: str, deadline: float
-    ) -> Message:
-        """Returns the message that the body is. Raises ServiceError.
+    async def received(self, buffers: Buffers, organization_id: str, deadline: float) -> bytes:
+        """Returns the body. Raises ServiceError.
 
         `deadline` is the caller's own, on the event loop's clock, and infinite for one that has set none.
         A body that is still on its way holds room in `buffers`, so that all that is on its way is bounded.
         """
         if "complete" in self.state:
-            return decode(await _read(self.receive))
+            return await _read(self.receive)
         latest = asyncio.get_running_loop().time() + BODY_TIMEOUT
         room = Room(buffers)
         await room.acquire(organization_id, self.size, min(deadline, latest))
         try:
             async with asyncio.timeout_at(min(deadline, latest)):
-                body = await _read(self.receive)
-            return decode(body)
+                return await _read(self.receive)
         except TimeoutError:
             if deadline < latest:
                 raise DeadlineExceeded from None

@@ -15,6 +15,7 @@ from participants.v1.participant_service_pb2 import CreateParticipantResponse
 
 from server.api.buffers import Buffers
 from server.api.call import Interceptor, Method
+from server.api.stints import LARGE_BYTES
 from server.gateway.answers import Answer
 from server.gateway.bodies import Body, Receive
 from server.gateway.deadlines import time_left
@@ -89,7 +90,11 @@ class Endpoint:
                 return self._decoder.from_fields(fields)
             decode = functools.partial(self._decoder.decode, bound=fields)
             own_deadline = math.inf if waits is None else deadline
-            message = await body.decoded(decode, self._buffers, organization_id, own_deadline)
+            received = await body.received(self._buffers, organization_id, own_deadline)
+            if len(received) > LARGE_BYTES:
+                message = await self._interceptor.stints.run(lambda: decode(received))
+            else:
+                message = decode(received)
             is_basic = self._basic_view is not None and getattr(message, "view", None) == self._basic_view
             return message
 
@@ -101,6 +106,7 @@ class Endpoint:
             request_id=request.request_id,
             time_left=waits,
             peer=request.peer,
+            is_large=body is not None and body.size > LARGE_BYTES,
         )
         return self._answer(response, self._basic_encoder if is_basic else self._encoder)
 

@@ -20,9 +20,14 @@ _MAGIC = b"\x1f\x8b"
 _GZIP = 16 + zlib.MAX_WBITS
 
 
+def is_compressed(message: bytes) -> bool:
+    """Tells whether a message was compressed."""
+    return message.startswith(_MAGIC)
+
+
 def plain(message: bytes, max_bytes: int) -> bytes:
     """Returns a message as it was before it was compressed, if it was. Raises RequestTooLarge and InvalidArgument."""
-    if not message.startswith(_MAGIC):
+    if not is_compressed(message):
         return message
     # RFC 1952: the size comes last.
     size = int.from_bytes(message[-4:], "little")

@@ -17,10 +17,11 @@ from server.api.call import Interceptor, request_id_from
 from server.api.cutting import cut
 from server.api.servicer import ParticipantServicer
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
+from server.api.stints import LARGE_BYTES
 from server.errors import Internal, RequestTooLarge, ServiceError
 from server.rpc.callers import Callers
 from server.rpc.calls import Calls
-from server.rpc.compression import plain
+from server.rpc.compression import is_compressed, plain
 from server.rpc.contexts import Context, abort, this_call
 from server.rpc.receiving import MAX_REQUEST_BYTES, Receiver, malformed
 
@@ -141,7 +142,10 @@ class IncomingCall:
         rpc = self._rpc
         message = await rpc.receiver.receive(self._context, self._task, self._room, organization_id, deadline)
         rpc.callers.arrived(self._context, len(message))
-        request = _parsed(rpc, message)
+        if len(message) > LARGE_BYTES or is_compressed(message):
+            request = await rpc.interceptor.stints.run(lambda: _parsed(rpc, message))
+        else:
+            request = _parsed(rpc, message)
         self._room.resize(rpc.call_bytes)
         return request
 
