@@ -12,7 +12,7 @@ _COUNTERS, _TCP, _OPENED = "/proc/net/snmp", b"Tcp:", b"PassiveOpens"
 LATELY = 0.1
 # So many who came lately are many; and so many of them who went unseen are more than clients are who make a new
 # connection for each call.
-MANY, UNSEEN = 30, 40
+MANY, UNSEEN = 16, 40
 # Who is there is looked at at least this often, where it matters who went unseen; in seconds.
 LOOK_EVERY = 0.2
 

@@ -31,7 +31,7 @@ from server.sockets import bound
 # several share the port, and the kernel deals connections out to them: a burst of calls comes in at once.
 SERVERS = 16
 # More than there may be for long (see crowding.py): the kernel deals them out by chance, and a crowd comes at once.
-MOST_CONNECTIONS = 4 * MAX_CONNECTIONS
+MOST_CONNECTIONS = 2 * MAX_CONNECTIONS
 # How long calls under way may take to finish once the service stops, and then their answers to be taken; in seconds.
 GRACE, LAST_GRACE = 10.0, 1.0
 # How long callers who wait for an answer are given to hear that they are to call no more; in seconds. Where the
