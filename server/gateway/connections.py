@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,10 +12,34 @@ if TYPE_CHECKING:
     from server.gateway.protocol import Protocol
 
 MAX_CONNECTIONS = 1000
-# So many idle connections are closed at once where one more would be too many: looking for them takes time.
+# So many connections are closed at once where one more would be too many: looking for them takes time.
 EVICTED_AT_ONCE = 50
+# So many of those that never had an answer may stay where others would have to make way for them.
+MOST_NEWCOMERS = 250
 # What all callers together may leave unread.
 MAX_UNREAD_BYTES = 64 << 20
+
+
+class Standing(IntEnum):
+    """What a connection is to others who want its place; the lowest makes way first."""
+
+    # Its answer, if it has not read it yet, is that it sent what nobody can answer.
+    REFUSED = 0
+    # It never had an answer, and has not even asked.
+    SILENT = 1
+    # It has asked, without a key that is known to be good, and never had an answer.
+    ASKING = 2
+    # It had answers, and never sent a good key.
+    STRANGER = 3
+    # It sent a good key, and waits for nothing.
+    KNOWN = 4
+    # It sent a good key, and still sends its request.
+    SENDING = 5
+    # It sent a good key and its request, and makes way for nobody.
+    SERVED = 6
+
+
+_NEWCOMERS = {Standing.SILENT, Standing.ASKING}
 
 
 class Connections(ServerState):
@@ -32,9 +57,17 @@ class Connections(ServerState):
             connection.check(now)
 
     def make_room(self) -> None:
-        """Closes connections that wait for nothing: first those that never showed a key, then the longest idle."""
-        idle = [connection for connection in cast("set[Protocol]", self.connections) if connection.idle]
-        for connection in nsmallest(EVICTED_AT_ONCE, idle, key=lambda each: (each.known, each.since)):
+        """Closes connections so that others can come: the lowest of standing first, and of those the longest idle.
+
+        Those that never had an answer make way before all that had one, unless they are few: or else whoever holds
+        many that had one would keep everybody out.
+        """
+        standings = {each: (each.standing, each.since) for each in cast("set[Protocol]", self.connections)}
+        newcomers = sorted((each for each in standings if standings[each][0] in _NEWCOMERS), key=standings.__getitem__)
+        spared = set(newcomers[-MOST_NEWCOMERS:])
+        others = [each for each in standings if each not in spared and standings[each][0] < Standing.SERVED]
+        lowest = nsmallest(EVICTED_AT_ONCE, others, key=standings.__getitem__) or newcomers[:EVICTED_AT_ONCE]
+        for connection in lowest:
             self.connections.discard(cast("Any", connection))
             connection.transport.abort()
 
