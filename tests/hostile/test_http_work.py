@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,27 @@ def test_a_content_type_without_end(deployment: Deployment, stranger: httpx.Clie
     assert response.status_code == 415
     # It took 2.4 s, before the key was looked at.
     assert processor_seconds(deployment.service) - before < 0.5
+
+
+def test_queries_of_thousands_of_parameters_are_not_looked_at(deployment: Deployment) -> None:
+    query = "&".join(f"a{number}=%00" for number in range(6_000))
+    request = f"GET {PATH}?{query} HTTP/1.1\r\nhost: x\r\nx-api-key: {deployment.tenant.key}\r\n\r\n".encode()
+    before = processor_seconds(deployment.service)
+    with connected(deployment.service) as connection:
+        for _ in range(100):
+            connection.sendall(request)
+            status, fields = refusal(connection)
+            assert status == 400
+            assert [field["reason"] for field in fields] == ["QUERY_TOO_LONG"]
+    # Each took 20 ms.
+    assert processor_seconds(deployment.service) - before < 0.5
+
+
+def refusal(connection: socket.socket) -> tuple[int, list[dict[str, str]]]:
+    """Returns the status of the next answer, and what it says of the fields."""
+    with http.client.HTTPResponse(connection) as answer:
+        answer.begin()
+        return answer.status, json.loads(answer.read())["details"]["fields"]
 
 
 def test_metrics_that_are_asked_for_all_the_time(deployment: Deployment, stranger: httpx.Client) -> None:
