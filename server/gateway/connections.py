@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from enum import IntEnum
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, cast
@@ -18,6 +19,11 @@ EVICTED_AT_ONCE = 50
 MOST_NEWCOMERS = 250
 # What all callers together may leave unread.
 MAX_UNREAD_BYTES = 64 << 20
+# So much is read at once of messages that have been answered already, and how often, in seconds: the rest of them is
+# read only so that the answer is not lost.
+VAIN_BYTES, VAIN_EVERY = 640 << 10, 0.01
+# So many callers fill that.
+VAIN_AT_ONCE = 10
 
 
 class Standing(IntEnum):
@@ -50,6 +56,9 @@ class Connections(ServerState):
         # Of those whose callers do not read, the longest first: how much waited when they stopped; and all of that.
         self._unread: dict[Protocol, int] = {}
         self._unread_bytes = 0
+        # How much was read in vain lately, and who waits for more of it to be read.
+        self._vain_bytes = 0
+        self._in_vain: dict[Protocol, None] = {}
 
     def check(self, now: float) -> None:
         """Closes the connections whose time is up. `now` is on the event loop's clock."""
@@ -81,5 +90,29 @@ class Connections(ServerState):
             longest.transport.abort()
 
     def reads_on(self, connection: Protocol) -> None:
-        """Counts that nothing waits for a caller, or that it has gone."""
+        """Counts that nothing waits for a caller."""
         self._unread_bytes -= self._unread.pop(connection, 0)
+
+    def read_in_vain(self, connection: Protocol, size: int) -> None:
+        """Counts what was read of a message that has been answered already, and lets its caller wait where there is
+        much of that."""
+        self._vain_bytes += size
+        if self._vain_bytes > VAIN_BYTES:
+            connection.flow.pause_reading()
+            if not self._in_vain:
+                connection.loop.call_later(VAIN_EVERY, self._read_on_in_vain)
+            self._in_vain[connection] = None
+
+    def _read_on_in_vain(self) -> None:
+        self._vain_bytes = 0
+        for connection in list(self._in_vain)[:VAIN_AT_ONCE]:
+            del self._in_vain[connection]
+            if not connection.transport.is_closing():
+                connection.flow.resume_reading()
+        if self._in_vain:
+            asyncio.get_running_loop().call_later(VAIN_EVERY, self._read_on_in_vain)
+
+    def forget(self, connection: Protocol) -> None:
+        """Counts that a caller has gone."""
+        self.reads_on(connection)
+        self._in_vain.pop(connection, None)

@@ -121,7 +121,7 @@ class Protocol(HttpToolsProtocol):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.server_state.reads_on(self)
+        self.server_state.forget(self)
         self.pipeline.clear()
         if self._is_answering():
             # There is nobody to answer any more.
@@ -182,6 +182,8 @@ class Protocol(HttpToolsProtocol):
                 self._refuse(_head_too_large())
             elif self._message_bytes > MAX_MESSAGE_BYTES:
                 self._refuse(None)
+            elif not self._in_head and self.cycle.response_complete:
+                self.server_state.read_in_vain(self, self._data_size)
 
     def _parse(self, data: bytes) -> None:
         """Parses what has come, as if nobody ever asked for another protocol: the answer is in this one.

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.conftest import Deployment
-from tests.support.raw import connected, processor_seconds, read_to_end
+from tests.support.raw import MEBIBYTE, connected, processor_seconds, read_to_end
 
 PATH = "/v1/participants"
 
@@ -97,6 +97,26 @@ def test_chunks_of_a_byte_are_few(deployment: Deployment, known: bool) -> None:
     assert [answer[:3] for answer in answers] in ([b"400"], [] if known else [b"401"], [])
     # All of them would take a second.
     assert processor_seconds(deployment.service) - before < 0.2
+
+
+def test_bodies_that_nobody_wants_are_read_slowly(deployment: Deployment) -> None:
+    body = bytes(MEBIBYTE)
+    head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    started = time.monotonic()
+
+    def send(_: int) -> int:
+        sent = 0
+        with connected(deployment.service) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
+            while time.monotonic() < started + 2:
+                connection.sendall(head.encode() + body)
+                sent += len(body)
+        return sent
+
+    with ThreadPoolExecutor(8) as strangers:
+        sent = sum(strangers.map(send, range(8)))
+    # All the while it took a gibibyte a second, and time from everybody.
+    assert sent / (time.monotonic() - started) < 100 * MEBIBYTE
 
 
 def test_little_is_kept_of_what_a_caller_does_not_read(deployment: Deployment) -> None:
