@@ -25,10 +25,11 @@ THREADS = 4
         (b"", 5_000),
         (b"GET /livez HTTP/1.1\r\nx-long: " + b"x" * 60_000, 3_000),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 300),
+        (b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 200, 900),
         (LIVEZ, 1_500),
         (LIVEZ, 0),
     ],
-    ids=["silent", "half a head", "another protocol", "answered", "gone at once"],
+    ids=["silent", "half a head", "another protocol", "many requests", "answered", "gone at once"],
 )
 def test_connections_that_come_again_and_again(deployment: Deployment, data: bytes, kept: int) -> None:
     with others_unhurt(deployment):

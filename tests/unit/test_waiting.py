@@ -9,10 +9,11 @@ from contextlib import ExitStack
 import pytest
 
 from server.gateway.waiting import (
-    HALVES_AT_ONCE,
+    LAST_AT_ONCE,
     LEAST_TIMEOUT,
     MOST_SILENT,
     MOST_WAITING,
+    MUCH,
     SILENCE_TIMEOUT,
     WaitingRoom,
 )
@@ -69,17 +70,34 @@ def test_those_who_have_asked_are_taken_in_as_they_came(entrance: Entrance) -> N
 
 
 def test_who_has_sent_half_comes_behind_and_few_do_at_once(entrance: Entrance) -> None:
-    for _ in range(HALVES_AT_ONCE + 1):
+    for _ in range(LAST_AT_ONCE + 1):
         entrance.enter(HALF)
     entrance.enter(WHOLE)
-    assert entrance.taken() == [WHOLE] + [HALF] * (HALVES_AT_ONCE - 1)
+    assert entrance.taken() == [WHOLE] + [HALF] * (LAST_AT_ONCE - 1)
     assert entrance.taken() == [HALF] * 2
+
+
+def test_who_has_sent_much_comes_behind_and_before_halves(entrance: Entrance) -> None:
+    much = WHOLE * (MUCH // len(WHOLE) + 1)
+    entrance.enter(HALF)
+    for _ in range(LAST_AT_ONCE):
+        entrance.enter(much)
+    entrance.enter(WHOLE)
+    assert entrance.taken() == [WHOLE] + [much[:100]] * (LAST_AT_ONCE - 1) + [HALF]
+    assert entrance.taken() == [much[:100]]
+
+
+def test_some_who_come_last_are_taken_in_whoever_else_comes(entrance: Entrance) -> None:
+    entrance.enter(HALF)
+    for _ in range(LAST_AT_ONCE + 1):
+        entrance.enter(WHOLE)
+    assert entrance.taken(LAST_AT_ONCE) == [WHOLE] * LAST_AT_ONCE + [HALF]
 
 
 def test_behind_encryption_any_beginning_will_do(entrance: Entrance) -> None:
     entrance.enter(HALF)
     entrance.enter(b"\x16", encrypted=True)
-    assert entrance.taken(1) == [b"\x16"]
+    assert entrance.taken(1) == [b"\x16", HALF]
 
 
 def test_who_has_gone_is_let_go(entrance: Entrance) -> None:
