@@ -19,7 +19,7 @@ MAX_HANDSHAKES = 500
 # How long it may take, in seconds.
 HANDSHAKE_TIMEOUT = 10.0
 # So many are accepted each time around the event loop, and so many taken in, which takes several times as long.
-ACCEPTED_AT_ONCE = 100
+ACCEPTED_AT_ONCE = 200
 TAKEN_AT_ONCE = 10
 # How long nobody is accepted where the process may open no more files, or too many wait, in seconds.
 PAUSE = 0.1
