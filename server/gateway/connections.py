@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from enum import IntEnum
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,10 +13,39 @@ if TYPE_CHECKING:
     from server.gateway.protocol import Protocol
 
 MAX_CONNECTIONS = 1000
-# So many idle connections are closed at once where one more would be too many: looking for them takes time.
+# So many connections are closed at once where one more would be too many: looking for them takes time.
 EVICTED_AT_ONCE = 50
+# So many of those that never had an answer may stay where others would have to make way for them.
+MOST_NEWCOMERS = 250
 # What all callers together may leave unread.
 MAX_UNREAD_BYTES = 64 << 20
+# So much is read at once of messages that have been answered already, and how often, in seconds: the rest of them is
+# read only so that the answer is not lost.
+VAIN_BYTES, VAIN_EVERY = 640 << 10, 0.01
+# So many callers fill that.
+VAIN_AT_ONCE = 10
+
+
+class Standing(IntEnum):
+    """What a connection is to others who want its place; the lowest makes way first."""
+
+    # Its answer, if it has not read it yet, is that it sent what nobody can answer.
+    REFUSED = 0
+    # It never had an answer, and has not even asked.
+    SILENT = 1
+    # It has asked, without a key that is known to be good, and never had an answer.
+    ASKING = 2
+    # It had answers, and never sent a good key.
+    STRANGER = 3
+    # It sent a good key, and waits for nothing.
+    KNOWN = 4
+    # It sent a good key, and still sends its request.
+    SENDING = 5
+    # It sent a good key and its request, and makes way for nobody.
+    SERVED = 6
+
+
+_NEWCOMERS = {Standing.SILENT, Standing.ASKING}
 
 
 class Connections(ServerState):
@@ -25,6 +56,9 @@ class Connections(ServerState):
         # Of those whose callers do not read, the longest first: how much waited when they stopped; and all of that.
         self._unread: dict[Protocol, int] = {}
         self._unread_bytes = 0
+        # How much was read in vain lately, and who waits for more of it to be read.
+        self._vain_bytes = 0
+        self._in_vain: dict[Protocol, None] = {}
 
     def check(self, now: float) -> None:
         """Closes the connections whose time is up. `now` is on the event loop's clock."""
@@ -32,9 +66,17 @@ class Connections(ServerState):
             connection.check(now)
 
     def make_room(self) -> None:
-        """Closes connections that wait for nothing: first those that never showed a key, then the longest idle."""
-        idle = [connection for connection in cast("set[Protocol]", self.connections) if connection.idle]
-        for connection in nsmallest(EVICTED_AT_ONCE, idle, key=lambda each: (each.known, each.since)):
+        """Closes connections so that others can come: the lowest of standing first, and of those the longest idle.
+
+        Those that never had an answer make way before all that had one, unless they are few: or else whoever holds
+        many that had one would keep everybody out.
+        """
+        standings = {each: (each.standing, each.since) for each in cast("set[Protocol]", self.connections)}
+        newcomers = sorted((each for each in standings if standings[each][0] in _NEWCOMERS), key=standings.__getitem__)
+        spared = set(newcomers[-MOST_NEWCOMERS:])
+        others = [each for each in standings if each not in spared and standings[each][0] < Standing.SERVED]
+        lowest = nsmallest(EVICTED_AT_ONCE, others, key=standings.__getitem__) or newcomers[:EVICTED_AT_ONCE]
+        for connection in lowest:
             self.connections.discard(cast("Any", connection))
             connection.transport.abort()
 
@@ -48,5 +90,29 @@ class Connections(ServerState):
             longest.transport.abort()
 
     def reads_on(self, connection: Protocol) -> None:
-        """Counts that nothing waits for a caller, or that it has gone."""
+        """Counts that nothing waits for a caller."""
         self._unread_bytes -= self._unread.pop(connection, 0)
+
+    def read_in_vain(self, connection: Protocol, size: int) -> None:
+        """Counts what was read of a message that has been answered already, and lets its caller wait where there is
+        much of that."""
+        self._vain_bytes += size
+        if self._vain_bytes > VAIN_BYTES:
+            connection.flow.pause_reading()
+            if not self._in_vain:
+                connection.loop.call_later(VAIN_EVERY, self._read_on_in_vain)
+            self._in_vain[connection] = None
+
+    def _read_on_in_vain(self) -> None:
+        self._vain_bytes = 0
+        for connection in list(self._in_vain)[:VAIN_AT_ONCE]:
+            del self._in_vain[connection]
+            if not connection.transport.is_closing():
+                connection.flow.resume_reading()
+        if self._in_vain:
+            asyncio.get_running_loop().call_later(VAIN_EVERY, self._read_on_in_vain)
+
+    def forget(self, connection: Protocol) -> None:
+        """Counts that a caller has gone."""
+        self.reads_on(connection)
+        self._in_vain.pop(connection, None)

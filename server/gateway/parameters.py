@@ -8,7 +8,12 @@ from urllib.parse import unquote_plus
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from server.errors import FieldViolation, InvalidArgument
 from server.gateway.violations import Violations, shown
+
+# More than any request takes. To look at each of thousands takes long.
+MAX_PARAMETERS = 64
+MAX_QUERY_BYTES = 16 << 10
 
 _BOOLEANS = {"true": True, "false": False}
 
@@ -31,6 +36,8 @@ class Parameters:
         """Returns the fields in a query string, by name and with values as JSON has them. Raises InvalidArgument."""
         if not query:
             return {}
+        if len(query) > MAX_QUERY_BYTES or query.count(b"&") >= MAX_PARAMETERS:
+            raise _too_long()
         fields: dict[str, Any] = {}
         violations = Violations()
         for part in query.decode("latin-1").split("&"):
@@ -55,6 +62,11 @@ def _may_stand_in_a_query(field: FieldDescriptor) -> bool:
         "google.protobuf.Duration",
         "google.protobuf.FieldMask",
     }
+
+
+def _too_long() -> InvalidArgument:
+    message = f"a query may have at most {MAX_PARAMETERS} parameters and {MAX_QUERY_BYTES} bytes"
+    return InvalidArgument((FieldViolation("", "QUERY_TOO_LONG", message),))
 
 
 def _decoded(text: str) -> str:

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from server.api.call import request_id_from
 from server.gateway.answers import PIECE_BYTES, HttpError
-from server.gateway.connections import MAX_CONNECTIONS, Connections
+from server.gateway.connections import MAX_CONNECTIONS, Connections, Standing
 
 MAX_PIPELINED = 16
 MAX_HEADERS = 100
@@ -30,7 +30,9 @@ IDLE_TIMEOUT = 75.0
 # In this time a caller has to take at least MIN_READ_BYTES of what waits for it.
 READ_TIMEOUT = 10.0
 MIN_READ_BYTES = 64 << 10
+# How long who was refused may take to read the answer, and how much is read of what it goes on sending.
 LINGER = 2.0
+LINGER_BYTES = 64 << 10
 
 
 class _Refused(Exception):
@@ -67,6 +69,7 @@ class Protocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.known = False
+        self._had_answer = False
         # When it began to be idle, or to send what it sends now.
         self.since = self.loop.time()
         self.refusing = False
@@ -83,9 +86,18 @@ class Protocol(HttpToolsProtocol):
         self._declined = b""
 
     @property
-    def idle(self) -> bool:
-        """Whether no request is under way, or only half of its head has come, or its answer waits for its reader."""
-        return not self.refusing and (self.flow.write_paused or not self._is_answering())
+    def standing(self) -> Standing:
+        """What it is to others who want its place: the lowest makes way first."""
+        answering = self._is_answering()
+        if self.refusing and not answering:
+            return Standing.REFUSED
+        if self._answered is None:
+            return Standing.SILENT
+        if not (self.known or "known" in self._answered.scope["state"]):
+            return Standing.STRANGER if self._had_answer else Standing.ASKING
+        if not answering or self.flow.write_paused:
+            return Standing.KNOWN
+        return Standing.SENDING if self._in_message else Standing.SERVED
 
     def _is_answering(self) -> bool:
         return self._answered is not None and not self._answered.response_complete
@@ -105,11 +117,11 @@ class Protocol(HttpToolsProtocol):
         transport.set_write_buffer_limits(PIECE_BYTES)
         self.flow = _Flow(self)
         if len(self.connections) > MAX_CONNECTIONS:
-            # Every other one has a request under way.
+            # Every other one has a request under way that has come whole, from callers with good keys.
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.server_state.reads_on(self)
+        self.server_state.forget(self)
         self.pipeline.clear()
         if self._is_answering():
             # There is nobody to answer any more.
@@ -150,6 +162,9 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self.refusing:
+            self._message_bytes += len(data)
+            if self._message_bytes > LINGER_BYTES:
+                self.flow.pause_reading()
             return
         self._data_size = len(data)
         try:
@@ -167,6 +182,8 @@ class Protocol(HttpToolsProtocol):
                 self._refuse(_head_too_large())
             elif self._message_bytes > MAX_MESSAGE_BYTES:
                 self._refuse(None)
+            elif not self._in_head and self.cycle.response_complete:
+                self.server_state.read_in_vain(self, self._data_size)
 
     def _parse(self, data: bytes) -> None:
         """Parses what has come, as if nobody ever asked for another protocol: the answer is in this one.
@@ -196,6 +213,7 @@ class Protocol(HttpToolsProtocol):
         """Ends the connection with an answer, if there is one, in the shape of all our errors."""
         self.refusing = True
         self.since = self.loop.time()
+        self._message_bytes = 0
         if self._is_answering():
             assert self._answered is not None
             if self.cycle is not self._answered or self._in_head or self._answered.response_started:
@@ -277,6 +295,7 @@ class Protocol(HttpToolsProtocol):
             return
         self.since = self.loop.time()
         assert self._answered is not None
+        self._had_answer = True
         self.known = self.known or "known" in self._answered.scope["state"]
         self._go_on()
 

@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
@@ -21,7 +21,8 @@ from server.gateway.connections import Connections
 from server.gateway.protocol import Protocol
 from server.sockets import address_of, bound
 
-BACKLOG = 2048
+# As many as the system lets wait to be accepted.
+BACKLOG = 1 << 16
 # The kernel keeps up to twice as many bytes of what a connection has sent, and so much is read at once.
 RECEIVE_BUFFER_BYTES = 32 << 10
 # The same for what a caller does not read. Left to itself the kernel keeps some megabytes for each, and where that is
@@ -37,7 +38,6 @@ class HttpServer(uvicorn.Server):
         self.server_state = self._connections = Connections()
         self._listener = listener
         self._certificates = certificates
-        self._context: ssl.SSLContext | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -45,25 +45,21 @@ class HttpServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         """Listens, in our own way."""
-        self._accept()
+        make_protocol = functools.partial(Protocol, self.config, self._connections, {})
+        self._acceptor = Acceptor(self._listener.dup(), self._context, make_protocol)
+        self.servers = [cast("Any", self._acceptor)]
         self.started = True
 
-    def _accept(self) -> None:
-        self._context = self._certificates.context if self._certificates else None
-        make_protocol = functools.partial(Protocol, self.config, self._connections, {})
-        # The port stays ours when one acceptor follows another.
-        acceptor: Any = Acceptor(self._listener.dup(), self._context, make_protocol)
-        self.servers = [acceptor]
+    def _context(self) -> ssl.SSLContext | None:
+        # It is another one where the files have changed. Who was taken in before goes on as it is.
+        return self._certificates.context if self._certificates else None
 
     async def on_tick(self, counter: int) -> bool:
-        """Looks after the connections, and after TLS; called ten times a second."""
+        """Looks after the connections; called ten times a second."""
         if counter % 5 == 0:
-            self._connections.check(asyncio.get_running_loop().time())
-        if self._certificates and self._certificates.context is not self._context:
-            # What was accepted before goes on as it is.
-            before = self.servers
-            self._accept()
-            before[0].close()
+            now = asyncio.get_running_loop().time()
+            self._acceptor.check(now)
+            self._connections.check(now)
         return await super().on_tick(counter)
 
 

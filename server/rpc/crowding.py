@@ -26,6 +26,10 @@ LOOK_EVERY = 0.1
 # How long whoever has come is given to show a good key, in seconds: on a busy machine calls wait for seconds.
 TIME_TO_CALL = 5.0
 
+# How long it is believed, in seconds, how many of the open files are none of these connections: to look at each file
+# takes a while from everybody, and many may be connections over HTTP.
+BELIEVED_FOR = 1.0
+
 _OPEN_FILES = "/proc/self/fd"
 
 
@@ -45,14 +49,20 @@ class _Crowd:
 
     def look_until(self, stopped: threading.Event) -> None:
         """Looks again and again."""
+        others, believed_until = 0, -math.inf
         while not stopped.wait(LOOK_EVERY):
             # Each is an open file. Where the process may have few of those, others need some of them, too.
             most = min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+            files, now = _open_files(), time.monotonic()
+            if now > believed_until:
+                others = 0
             # Well before there are too many, so that it is known then since when each is there.
-            if _open_files() > most // 2:
-                self._look(most)
+            if files is None or files - others > most // 2:
+                found = self._look(most)
+                others, believed_until = (files or found) - found, now + BELIEVED_FOR
 
-    def _look(self, most: int) -> None:
+    def _look(self, most: int) -> int:
+        """Returns how many there are, or were until those that are too many were closed."""
         now, found = time.monotonic(), {each.peer: each for each in connections(self._port)}
         self._since = {peer: self._since.get(peer, now) for peer in (*self._since, *found) if peer in found}
         excess = len(found) - most
@@ -64,14 +74,16 @@ class _Crowd:
             leaving = [*idle, *_largest_groups_first(others, organizations)][:excess]
             cut = sum(found[peer].abort() for peer in leaving)
             logger.warning("there are too many connections, and some make way for new ones: %d", cut)
+        return len(found)
 
 
-def _open_files() -> float:
+def _open_files() -> int | None:
+    """Returns how many there are, or None where there are as many as there may be."""
     try:
         return len(os.listdir(_OPEN_FILES))  # noqa: PTH208  # only their number is wanted
     except OSError:
         # To count them takes one, and there is none left.
-        return math.inf
+        return None
 
 
 def _largest_groups_first(peers: Sequence[str], organizations: Mapping[str, str]) -> Sequence[str]:

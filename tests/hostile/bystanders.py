@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from os import environ
+from typing import Any
 
 import httpx
 
@@ -81,7 +82,9 @@ def _call_until_told(kinds: Mapping[str, Callable[[], str]]) -> Mapping[str, Wai
 def _kinds(stack: ExitStack, address: str, url: str, key: str) -> Mapping[str, Callable[[], str]]:
     kept = GrpcClient(address, key)
     stack.callback(kept.close)
-    http = stack.enter_context(httpx.Client(base_url=url, headers={"x-api-key": key}, timeout=20))
+    settings: dict[str, Any] = {"base_url": url, "headers": {"x-api-key": key}, "timeout": 20}
+    http = stack.enter_context(httpx.Client(**settings))
+    new = stack.enter_context(httpx.Client(**settings, limits=httpx.Limits(max_keepalive_connections=0)))
 
     def newcomer() -> str:
         for _ in range(TRIES):
@@ -96,6 +99,9 @@ def _kinds(stack: ExitStack, address: str, url: str, key: str) -> Mapping[str, C
         "gRPC": lambda: kept.create({"external_id": "another"}).code,
         NEWCOMERS: newcomer,
         "HTTP": lambda: str(http.post("/v1/participants", json={"external_id": "another"}).status_code),
+        "HTTP on a new connection": lambda: str(
+            new.post("/v1/participants", json={"external_id": "another"}).status_code
+        ),
         "/livez": lambda: str(http.get("/livez").status_code),
         "/readyz": lambda: str(http.get("/readyz").status_code),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import socket
 import threading
@@ -207,6 +208,70 @@ class TestSilent:
             with contextlib.suppress(ConnectionError):
                 connection.sendall([b"", b"GET /li", b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"][number % 3])
         assert httpx.get(f"{deployment.service.http_url}/livez").status_code == 200
+
+
+class TestKept:
+    """Connections that are kept and in use, beside crowds that would take their places."""
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            b"GET /livez HTTP/1.1\r\n" + b"a:b\r\n" * 200,
+            b"GET /livez HTTP/1.1\r\nx-long: " + b"x" * 66_000,
+            b"GET /li",
+            b"",
+        ],
+        ids=["another protocol", "headers", "header", "half a head", "nothing"],
+    )
+    def test_strangers_who_get_no_good_answer_close_none(
+        self, deployment: Deployment, crowd: contextlib.ExitStack, data: bytes
+    ) -> None:
+        livez = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+        body = b'{"external_id": "another"}'
+        requests = [livez, livez.replace(b"livez", b"readyz"), head(str(len(body)), deployment.tenant.key) + body]
+        kept = [(crowd.enter_context(connected(deployment.service)), request) for request in requests]
+        # While those stay for a while who were refused, they are more than there may be.
+        for _ in range(24):
+            ask(kept)
+            for _ in range(100):
+                stranger = crowd.enter_context(connected(deployment.service))
+                with contextlib.suppress(ConnectionError):
+                    stranger.sendall(data)
+        ask(kept)
+
+    def test_strangers_who_get_answers_close_none_with_a_good_key(
+        self, deployment: Deployment, crowd: contextlib.ExitStack
+    ) -> None:
+        body = b'{"external_id": "another"}'
+        kept = crowd.enter_context(connected(deployment.service))
+        ask([(kept, head(str(len(body)), deployment.tenant.key) + body)])
+        for _ in range(1500):
+            stranger = crowd.enter_context(connected(deployment.service))
+            ask([(stranger, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")])
+        ask([(kept, head(str(len(body)), deployment.tenant.key) + body)])
+
+    def test_newcomers_are_answered_beside_strangers_who_had_answers(
+        self, deployment: Deployment, crowd: contextlib.ExitStack
+    ) -> None:
+        for _ in range(1000):
+            stranger = crowd.enter_context(connected(deployment.service))
+            ask([(stranger, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")])
+        newcomer = crowd.enter_context(connected(deployment.service))
+        for _ in range(200):
+            crowd.enter_context(connected(deployment.service))
+        ask([(newcomer, b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")])
+
+
+def ask(connections: list[tuple[socket.socket, bytes]]) -> None:
+    """Sends each connection its request, and asserts that it is answered as it should."""
+    for connection, request in connections:
+        connection.sendall(request)
+    for connection, _ in connections:
+        with http.client.HTTPResponse(connection) as answer:
+            answer.begin()
+            assert answer.status in {200, 201}
+            answer.read()
 
 
 def test_a_limit_of_open_files_that_a_shell_has_set_lets_nobody_keep_others_out(database: str) -> None:

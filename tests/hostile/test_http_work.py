@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +15,7 @@ import httpx
 import pytest
 
 from tests.conftest import Deployment
-from tests.support.raw import connected, processor_seconds, read_to_end
+from tests.support.raw import MEBIBYTE, connected, processor_seconds, read_to_end
 
 PATH = "/v1/participants"
 
@@ -31,6 +33,27 @@ def test_a_content_type_without_end(deployment: Deployment, stranger: httpx.Clie
     assert response.status_code == 415
     # It took 2.4 s, before the key was looked at.
     assert processor_seconds(deployment.service) - before < 0.5
+
+
+def test_queries_of_thousands_of_parameters_are_not_looked_at(deployment: Deployment) -> None:
+    query = "&".join(f"a{number}=%00" for number in range(6_000))
+    request = f"GET {PATH}?{query} HTTP/1.1\r\nhost: x\r\nx-api-key: {deployment.tenant.key}\r\n\r\n".encode()
+    before = processor_seconds(deployment.service)
+    with connected(deployment.service) as connection:
+        for _ in range(100):
+            connection.sendall(request)
+            status, fields = refusal(connection)
+            assert status == 400
+            assert [field["reason"] for field in fields] == ["QUERY_TOO_LONG"]
+    # Each took 20 ms.
+    assert processor_seconds(deployment.service) - before < 0.5
+
+
+def refusal(connection: socket.socket) -> tuple[int, list[dict[str, str]]]:
+    """Returns the status of the next answer, and what it says of the fields."""
+    with http.client.HTTPResponse(connection) as answer:
+        answer.begin()
+        return answer.status, json.loads(answer.read())["details"]["fields"]
 
 
 def test_metrics_that_are_asked_for_all_the_time(deployment: Deployment, stranger: httpx.Client) -> None:
@@ -74,6 +97,26 @@ def test_chunks_of_a_byte_are_few(deployment: Deployment, known: bool) -> None:
     assert [answer[:3] for answer in answers] in ([b"400"], [] if known else [b"401"], [])
     # All of them would take a second.
     assert processor_seconds(deployment.service) - before < 0.2
+
+
+def test_bodies_that_nobody_wants_are_read_slowly(deployment: Deployment) -> None:
+    body = bytes(MEBIBYTE)
+    head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    started = time.monotonic()
+
+    def send(_: int) -> int:
+        sent = 0
+        with connected(deployment.service) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
+            while time.monotonic() < started + 2:
+                connection.sendall(head.encode() + body)
+                sent += len(body)
+        return sent
+
+    with ThreadPoolExecutor(8) as strangers:
+        sent = sum(strangers.map(send, range(8)))
+    # All the while it took a gibibyte a second, and time from everybody.
+    assert sent / (time.monotonic() - started) < 100 * MEBIBYTE
 
 
 def test_little_is_kept_of_what_a_caller_does_not_read(deployment: Deployment) -> None:

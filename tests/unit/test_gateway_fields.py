@@ -175,6 +175,8 @@ class TestParameters:
             ("color=2", {"color": 2}),
             ("at=2026-01-31T12%3A00%3A00Z", {"at": "2026-01-31T12:00:00Z"}),
             ("repeated_text=a&repeated_text=b", {"repeated_text": ["a", "b"]}),
+            ("text=" + "a" * 16_379, {"text": "a" * 16_379}),
+            ("&".join(["repeated_text=a"] * 64), {"repeated_text": ["a"] * 64}),
             ("repeated_int32=1&text=x&repeated_int32=2", {"repeated_int32": [1, 2], "text": "x"}),
         ],
     )
@@ -200,6 +202,8 @@ class TestParameters:
             ("at=yesterday", ("at", "WRONG_TYPE")),
             ("repeated_int32=1&repeated_int32=x", ("repeated_int32[1]", "WRONG_TYPE")),
             ("text=%FF", ("text", "INVALID_UNICODE")),
+            ("&".join(["unknown=1"] * 65), ("", "QUERY_TOO_LONG")),
+            ("text=" + "a" * 16_380, ("", "QUERY_TOO_LONG")),
         ],
     )
     def test_what_means_nothing_is_refused_by_name(self, query: str, violation: tuple[str, str]) -> None:

@@ -1,0 +1,55 @@
+"""Connections over HTTP that come again and again, and faster than they can be served."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+
+import pytest
+
+from tests.conftest import Deployment
+from tests.hostile.others import FLOOD_SECONDS, alone, others_unhurt
+from tests.support.process import Service
+from tests.support.raw import connected
+
+LIVEZ = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+THREADS = 4
+
+
+@alone
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [
+        (b"", 5_000),
+        (b"GET /livez HTTP/1.1\r\nx-long: " + b"x" * 60_000, 3_000),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 300),
+        (b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 200, 900),
+        (LIVEZ, 1_500),
+        (LIVEZ, 0),
+    ],
+    ids=["silent", "half a head", "another protocol", "many requests", "answered", "gone at once"],
+)
+def test_connections_that_come_again_and_again(deployment: Deployment, data: bytes, kept: int) -> None:
+    with others_unhurt(deployment):
+        until = time.monotonic() + FLOOD_SECONDS
+        arguments = (deployment.service, data, kept // THREADS, until)
+        strangers = [threading.Thread(target=connect_until, args=arguments) for _ in range(THREADS)]
+        for stranger in strangers:
+            stranger.start()
+        for stranger in strangers:
+            stranger.join()
+
+
+def connect_until(service: Service, data: bytes, kept: int, until: float) -> None:
+    """Opens connections until then, sends data on each, and closes the oldest where there are more than are kept."""
+    connections = deque([connected(service)])
+    while time.monotonic() < until:
+        with suppress(OSError):
+            connections.append(connected(service))
+            connections[-1].sendall(data)
+        while len(connections) > kept:
+            connections.popleft().close()
+    for connection in connections:
+        connection.close()
