@@ -14,7 +14,7 @@ from server.api.call import Interceptor
 from server.api.servicer import ParticipantServicer
 from server.rpc.callers import Callers
 from server.rpc.calls import Calls
-from server.rpc.contexts import Context, abort
+from server.rpc.contexts import Context, abort, sends
 from server.rpc.incoming import IncomingCall, Rpc
 from server.rpc.receiving import Receiver
 
@@ -60,8 +60,12 @@ class _Handlers(grpc.GenericRpcHandler):
         if size > MAX_METADATA_BYTES:
             return self._cut_off
         rpc = self._rpcs.get(handler_call_details.method)
+        if rpc is None:
+            # Where nobody knows the method, grpcio says so at once.
+            sends()
+            return None
         # A call looks to grpcio like the handlers that it makes.
-        return None if rpc is None else IncomingCall(rpc, fields, size)  # type: ignore[return-value]
+        return IncomingCall(rpc, fields, size)  # type: ignore[return-value]
 
     async def _refuse_all(self, _messages: object, context: Context) -> Never:
         """Refuses a call whose metadata is larger than grpcio lets it be once a client has acknowledged our limit."""

@@ -8,7 +8,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from server.operations.health import Health
-from server.rpc.contexts import Context, abort
+from server.rpc.contexts import Context, abort, write
 from server.rpc.keyless import Keyless
 
 # The names that follow the database. `liveness` does not: a failover must not restart every pod.
@@ -45,7 +45,7 @@ class HealthService:
             changed = self._health.changed
             answer = self._answer(request.service)
             if answer != sent:
-                await context.write(answer)
+                await write(context, answer)
                 sent = answer
             await changed.wait()
 

@@ -22,7 +22,7 @@ from server.errors import Internal, RequestTooLarge, ServiceError
 from server.rpc.callers import Callers
 from server.rpc.calls import Calls
 from server.rpc.compression import is_compressed, plain
-from server.rpc.contexts import Context, abort, this_call
+from server.rpc.contexts import Context, abort, sends, this_call
 from server.rpc.receiving import MAX_REQUEST_BYTES, Receiver, malformed
 
 # What a call under way is taken to hold, and one for a list: about the answer with the largest participant, or with as
@@ -130,6 +130,7 @@ class IncomingCall:
             callers.given_up(context, time.monotonic() - came)
             raise
         else:
+            sends()
             return answer
         finally:
             calls.end()

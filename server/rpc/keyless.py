@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from server.errors import ServiceError
 from server.rpc.callers import Callers
 from server.rpc.compression import plain
-from server.rpc.contexts import Context, abort, this_call
+from server.rpc.contexts import Context, abort, sends, this_call
 from server.rpc.receiving import RECEIVE_TIMEOUT
 
 # More than any of these has, once it is inflated.
@@ -41,7 +41,9 @@ class Keyless:
 
         async def answer(_messages: object, context: Context) -> Message:
             await self.admit(context)
-            return await method(await _received(context), context)
+            answer = await method(await _received(context), context)
+            sends()
+            return answer
 
         return grpc.stream_unary_rpc_method_handler(answer, reader(request), _serialized)
 

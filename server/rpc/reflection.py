@@ -18,7 +18,7 @@ from server.api.servicer import SERVICE
 from server.api.sources import described_files
 from server.operations.allowance import Allowance
 from server.rpc.callers import Callers
-from server.rpc.contexts import Context
+from server.rpc.contexts import Context, write
 from server.rpc.keyless import Keyless, reader
 
 # To ask for everything takes about 200 KB.
@@ -69,7 +69,7 @@ class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package 
             await asyncio.sleep(wait)
         self._allowance.take(answer.ByteSize())
         self._callers.asked(context.peer())
-        await context.write(answer)
+        await write(context, answer)
 
 
 class _Pool:
