@@ -18,6 +18,8 @@ from server.gateway.connections import MAX_CONNECTIONS, Connections, Standing
 MAX_PIPELINED = 16
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 64 << 10
+# A path and a query of the most bytes. To take a longer one apart takes long, and nothing answers to it.
+MAX_URL_BYTES = 20 << 10
 # Each takes as long as a large one does, though it may have a single byte.
 MAX_CHUNKS = 1_024
 # Of a message that was answered before it had come, this much is read, so that the answer is not lost in a reset.
@@ -262,6 +264,8 @@ class Protocol(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > MAX_HEAD_BYTES:
                 raise _Refused(_head_too_large())
+            if len(self.url) > MAX_URL_BYTES:
+                raise _Refused(HttpError(400, "bad_request", f"path and query must be at most {MAX_URL_BYTES} bytes"))
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._declined = self._head_without_upgrade()
             return
