@@ -142,15 +142,15 @@ async def service(
             expiry = CertificateExpiry(settings.tls.certificate)
             metrics.watch("participants_certificate_expiry_timestamp_seconds", expiry)
         interceptor = Interceptor(authenticator, turns, telemetry)
+        buffers, calls, callers = Buffers(), Calls(), Callers()
         servicer = ParticipantServicer(
             Participants(writer),
             Reading(PostgresReading(database)),
             Changes(PostgresChanges(database)),
             turns,
+            buffers,
             lists_at_once=max(2, settings.database_connections - 2),
         )
-
-        buffers, calls, callers = Buffers(), Calls(), Callers()
         share_ports = settings.workers > 1
         grpc_servers = rpc.grpc_servers(
             servicer,

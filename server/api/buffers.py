@@ -78,6 +78,8 @@ class Buffers:
                     if not self.try_acquire(organization_id, size):
                         break
                     room.set_result(None)
+                    # The next time others come first.
+                    self._waiting.move_to_end(organization_id)
                 queue.popleft()
             if not queue:
                 del self._waiting[organization_id]
@@ -114,7 +116,7 @@ class Room:
 
     async def acquire(self, organization_id: str, size: int, deadline: float) -> None:
         """Takes room, once there is some. Raises Overloaded where there is none by the deadline."""
-        if not self.try_acquire(organization_id, size):
+        if size and not self.try_acquire(organization_id, size):
             await self._buffers.acquire(organization_id, size, deadline)
             self._organization_id, self._size = organization_id, size
 

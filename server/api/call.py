@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf.message import Message
 from uuid_utils import uuid4
 
+from server.api.batch_answers import BatchAnswer
 from server.api.stints import Stints
 from server.api.turns import BATCH, CALL, Turn, Turns
 from server.auth.authenticator import Authenticator
@@ -50,7 +51,8 @@ class Call:
         return self.given_request_id
 
 
-Method = Callable[[Any, Call], Awaitable[Message]]
+Response = Message | BatchAnswer
+Method = Callable[[Any, Call], Awaitable[Response]]
 # Reads and decodes the request of a caller who is known now: given the organization's id and the deadline on the event
 # loop's clock. Raises ServiceError.
 Receive = Callable[[str, float], Awaitable[Message]]
@@ -100,7 +102,7 @@ class Interceptor:
         peer: Callable[[], str],
         known: Callable[[str], None] | None = None,
         is_large: bool = False,
-    ) -> Message:
+    ) -> Response:
         """Authenticates, waits for the caller's turn, then receives the request, then calls the method.
 
         `metadata` has lower-case names; `request_id` is the one the answer has, None for one that only a failure has;

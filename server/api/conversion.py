@@ -7,16 +7,19 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2
 from participants.v1 import participant_pb2
 from participants.v1 import participant_service_pb2 as messages
 
 from server.api.fast_validation import has_too_many_items, is_short_and_plain, is_trivially_valid
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
 from server.api.validation import validate
+from server.errors import ServiceError
 from server.participants.model import (
     Outcome,
     Participant,
     ParticipantNames,
+    Rejected,
     Result,
     Status,
     Upsert,
@@ -105,14 +108,23 @@ def answer(response: Answer, participant: Participant) -> Answer:
     return response
 
 
-def add_results(response: messages.BatchCreateParticipantsResponse, outcomes: Iterable[Outcome]) -> None:
+def add_results(
+    response: messages.BatchCreateParticipantsResponse, outcomes: Iterable[Outcome | status_pb2.Status]
+) -> None:
     """Adds results to the answer to BatchCreateParticipants."""
     add = response.results.add
     for outcome in outcomes:
         if isinstance(outcome, Written):
             fill(add(result=_RESULT_NUMBERS[outcome.result]).participant, outcome.participant)
+        elif isinstance(outcome, Rejected):
+            add(status=item_status(outcome.error))
         else:
-            add(status=status_from_error(outcome.error, limit=MAX_VIOLATION_BYTES))
+            add(status=outcome)
+
+
+def item_status(error: ServiceError) -> status_pb2.Status:
+    """Returns what is said of an item of a batch of which nothing was written."""
+    return status_from_error(error, limit=MAX_VIOLATION_BYTES)
 
 
 def fill(message: participant_pb2.Participant, participant: Participant | ParticipantNames) -> None:

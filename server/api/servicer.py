@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from typing import TypeVar
+from collections import deque
 
 from google.protobuf.empty_pb2 import Empty
+from google.rpc import status_pb2
 from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceServicer
 
+from server.api.batch_answers import BatchAnswer, room_of
 from server.api.buffers import Buffers, Room
 from server.api.call import Call
 from server.api.changes import update_from_request, update_from_status_request
-from server.api.conversion import add_results, answer, create_response, upsert_from_request
+from server.api.conversion import add_results, answer, create_response, item_status, upsert_from_request
 from server.api.listing import list_response, listing_from_request
 from server.api.turns import Turns
 from server.api.validation import validate
@@ -36,7 +37,8 @@ SLICE, SLICE_AMONG_OTHERS = 100, 25
 
 SERVICE = messages.DESCRIPTOR.services_by_name["ParticipantService"]
 
-T = TypeVar("T")
+# Stands for an item of which it is known already what is said of it.
+_REFUSED = Rejected(Internal())
 
 
 class ParticipantServicer(ParticipantServiceServicer):
@@ -48,12 +50,20 @@ class ParticipantServicer(ParticipantServiceServicer):
     # The overrides that mypy is told to let pass take a Call where the generated class has grpc's context.
 
     def __init__(
-        self, participants: Participants, reading: Reading, changes: Changes, turns: Turns, *, lists_at_once: int
+        self,
+        participants: Participants,
+        reading: Reading,
+        changes: Changes,
+        turns: Turns,
+        buffers: Buffers,
+        *,
+        lists_at_once: int,
     ) -> None:
         self._participants = participants
         self._reading = reading
         self._changes = changes
         self._turns = turns
+        self._buffers = buffers
         self._lists = Buffers(lists_at_once, "lists")
 
     async def CreateParticipant(  # type: ignore[override]
@@ -122,32 +132,54 @@ class ParticipantServicer(ParticipantServiceServicer):
 
     async def BatchCreateParticipants(  # type: ignore[override]
         self, request: messages.BatchCreateParticipantsRequest, call: Call
-    ) -> messages.BatchCreateParticipantsResponse:
+    ) -> BatchAnswer:
         validate(request)
         call.turn.keep()
+        room = Room(self._buffers)
+        # Before anything is written: what was written is answered.
+        await room.acquire(call.organization_id, room_of(request), call.deadline)
+        try:
+            answer = await self._batch_answer(request, call, room)
+        except BaseException:
+            room.release()
+            raise
+        room.resize(answer.size)
+        return answer
+
+    async def _batch_answer(
+        self, request: messages.BatchCreateParticipantsRequest, call: Call, room: Room
+    ) -> BatchAnswer:
         whole = request.view != messages.BatchCreateParticipantsRequest.BASIC
         upserts: list[Upsert | Rejected] = []
+        # What is wrong with an item is many objects, and in these words few bytes.
+        refusals: dict[int, status_pb2.Status] = {}
         for number, item in enumerate(request.requests):
-            upserts.append(_upsert_or_rejected(item, call, whole=whole))
+            upsert = _upsert_or_rejected(item, call, whole=whole)
+            if isinstance(upsert, Rejected):
+                refusals[number] = item_status(_told(upsert.error, call))
+                upsert = _REFUSED
+            upserts.append(upsert)
             # To say all that is wrong with an item takes as long as many that are fine.
-            if number % self._slice == 0 or isinstance(upserts[-1], Rejected):
+            if number % self._slice == 0 or upsert is _REFUSED:
                 await asyncio.sleep(0)
-        response = messages.BatchCreateParticipantsResponse()
-        async for outcomes in self._slices(await self._participants.upsert_all(upserts, call.deadline)):
-            add_results(response, [_with_request_id(outcome, call) for outcome in outcomes])
-        return response
+        outcomes: deque[Outcome] = deque(await self._participants.upsert_all(upserts, call.deadline))
+        answer = BatchAnswer(room)
+        for first in range(0, len(upserts), SLICE_AMONG_OTHERS):
+            piece = messages.BatchCreateParticipantsResponse()
+            numbers = range(first, min(first + SLICE_AMONG_OTHERS, len(upserts)))
+            # Of what has been converted nothing is kept.
+            each = [(number, outcomes.popleft()) for number in numbers]
+            add_results(
+                piece, [refusals.pop(number, None) or _with_request_id(outcome, call) for number, outcome in each]
+            )
+            answer.add(piece)
+            if (first + SLICE_AMONG_OTHERS) % self._slice == 0:
+                await asyncio.sleep(0)
+        return answer
 
     @property
     def _slice(self) -> int:
         return SLICE_AMONG_OTHERS if self._turns.crowded else SLICE
-
-    async def _slices(self, items: Sequence[T]) -> AsyncIterator[Sequence[T]]:
-        first = 0
-        while first < len(items):
-            size = self._slice
-            yield items[first : first + size]
-            first += size
-            await asyncio.sleep(0)
 
     async def _set_enrollment(
         self,
@@ -175,7 +207,9 @@ def _upsert_or_rejected(request: messages.CreateParticipantRequest, call: Call, 
 
 
 def _with_request_id(outcome: Outcome, call: Call) -> Outcome:
-    """Returns an outcome as the caller gets it: a fault names the request's id."""
-    if isinstance(outcome, Rejected) and isinstance(outcome.error, Internal):
-        return Rejected(Internal(call.request_id))
-    return outcome
+    return Rejected(_told(outcome.error, call)) if isinstance(outcome, Rejected) else outcome
+
+
+def _told(error: ServiceError, call: Call) -> ServiceError:
+    """Returns an error as the caller gets it: a fault names the request's id."""
+    return Internal(call.request_id) if isinstance(error, Internal) else error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,23 +17,25 @@ PIECE_BYTES = 64 << 10
 
 @dataclass(slots=True)
 class Answer:
-    """What is sent back. Without a body there is neither a type nor a length."""
+    """What is sent back. Without a body there is neither a type nor a length.
+
+    Of one that is too large to be held whole, `pieces` make the body while it is sent, and its length is not known;
+    `sent` is called when it is, or when its caller has gone.
+    """
 
     status: int
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
+    pieces: Iterator[bytes] | None = None
+    sent: Callable[[], None] | None = None
 
     def all_headers(self, request_id: str) -> dict[str, str]:
         """Returns the headers of the answer to a request."""
         if self.status == 204:
             return {"x-request-id": request_id, **self.headers}
-        return {
-            "content-type": self.content_type,
-            "content-length": str(len(self.body)),
-            "x-request-id": request_id,
-            **self.headers,
-        }
+        length = {"content-length": str(len(self.body))} if self.pieces is None else {}
+        return {"content-type": self.content_type, **length, "x-request-id": request_id, **self.headers}
 
 
 class HttpError(ServiceError):

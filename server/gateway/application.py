@@ -51,12 +51,18 @@ class Gateway:
             # What goes wrong with an RPC has been found before; this is HTTP's own.
             logger.exception("a request over HTTP failed, request id %s", request_id)
             answer = answer_from_error(Internal(request_id))
+        if answer.pieces is not None and scope["http_version"] == "1.0":
+            # Whose bodies have a length, or end with the connection.
+            answer.body, answer.pieces = b"".join(answer.pieces), None
         if self._operations.draining:
             answer.headers["connection"] = "close"
         try:
             await _send(answer, request_id, send)
         except asyncio.CancelledError:
             return
+        finally:
+            if answer.sent is not None:
+                answer.sent()
         # The route is known by its template: whoever calls may choose the path, and so make no end of time series.
         seconds = time.perf_counter() - started
         self._metrics.http(scope["method"], scope.get("route", ""), answer.status, seconds)
@@ -108,9 +114,16 @@ async def _send(answer: Answer, request_id: str, send: Send) -> None:
             "headers": [(name.encode(), value.encode()) for name, value in answer.all_headers(request_id).items()],
         }
     )
+    for part in answer.pieces or ():
+        await _send_body(part, send, more=True)
+        # While nobody has to be waited for, others have their turn.
+        await asyncio.sleep(0)
+    await _send_body(answer.body, send)
+
+
+async def _send_body(body: bytes, send: Send, *, more: bool = False) -> None:
     sent = 0
-    while len(answer.body) - sent > PIECE_BYTES:
-        piece = answer.body[sent : sent + PIECE_BYTES]
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    while len(body) - sent > PIECE_BYTES:
+        await send({"type": "http.response.body", "body": body[sent : sent + PIECE_BYTES], "more_body": True})
         sent += PIECE_BYTES
-    await send({"type": "http.response.body", "body": answer.body[sent:]})
+    await send({"type": "http.response.body", "body": body[sent:], "more_body": more})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -40,6 +40,17 @@ class MessageEncoder:
     def encode(self, message: Message) -> bytes:
         """Returns the message as JSON."""
         return orjson.dumps(self.value(message))
+
+    def encode_in_pieces(self, messages: Iterable[Message]) -> Iterator[bytes]:
+        """Yields the JSON of a message that has one field, a repeated one, and that comes in pieces, of which each is
+        the message with some of the items."""
+        (name, _, _), *_ = self._fields
+        before = opening = b'{"%b":[' % name.encode()
+        for message in messages:
+            items = self.encode(message)[len(opening) : -2]
+            yield before + items
+            before = b","
+        yield b"]}"
 
     def _value(self, message: Message) -> dict[str, Any]:
         """Returns the message as what JSON is made from, in the order of the fields."""

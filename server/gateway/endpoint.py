@@ -13,8 +13,9 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from participants.v1.participant_service_pb2 import CreateParticipantResponse
 
+from server.api.batch_answers import BatchAnswer
 from server.api.buffers import Buffers
-from server.api.call import Interceptor, Method
+from server.api.call import Interceptor, Method, Response
 from server.api.stints import LARGE_BYTES
 from server.gateway.answers import Answer
 from server.gateway.bodies import Body, Receive
@@ -23,6 +24,9 @@ from server.gateway.decoding import MessageDecoder
 from server.gateway.encoding import MessageEncoder
 from server.gateway.parameters import Parameters
 from server.gateway.routes import Route, Routes, answered, basic_view
+
+# Of a batch's answer that takes more, as a message, the JSON is made while it is sent; in bytes.
+MAX_WHOLE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,13 @@ class Endpoint:
         )
         return self._answer(response, self._basic_encoder if is_basic else self._encoder)
 
-    def _answer(self, response: Message, encoder: MessageEncoder) -> Answer:
+    def _answer(self, response: Response, encoder: MessageEncoder) -> Answer:
+        if isinstance(response, BatchAnswer):
+            if response.size > MAX_WHOLE_BYTES:
+                pieces = encoder.encode_in_pieces(response.messages())
+                return Answer(200, b"", pieces=pieces, sent=response.room.release)
+            response.room.release()
+            response = response.whole()
         if isinstance(response, Empty):
             return Answer(204, b"")
         field = self._route.response_field

@@ -12,8 +12,9 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from server.api.batch_answers import BatchAnswer
 from server.api.buffers import Room
-from server.api.call import Interceptor, request_id_from
+from server.api.call import Interceptor, Response, request_id_from
 from server.api.cutting import cut
 from server.api.servicer import ParticipantServicer
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
@@ -51,7 +52,7 @@ class Rpc:
         callers: Callers,
     ) -> None:
         self.name = method.name
-        self.method: Callable[[Any, Any], Awaitable[Message]] = getattr(servicer, method.name)
+        self.method: Callable[[Any, Any], Awaitable[Response]] = getattr(servicer, method.name)
         self.parse: Callable[[bytes], Message] = GetMessageClass(method.input_type).FromString
         self.cut = cut(method.input_type)
         self.call_bytes = LIST_BYTES if method.name == "ListParticipants" else CALL_BYTES
@@ -118,6 +119,8 @@ class IncomingCall:
                 callers.answered(context, len(answer))
                 if ANSWER_COPIES * len(answer) > rpc.call_bytes:
                     self._room.resize(ANSWER_COPIES * len(answer))
+                if isinstance(response, BatchAnswer):
+                    response.room.release()
             except ServiceError as error:
                 await callers.refused(context, self._metadata_bytes, error)
                 # Without the frames, of which this is one.

@@ -53,3 +53,17 @@ async def test_who_waits_too_long_is_refused() -> None:
     assert buffers.try_acquire("one", 2)
     with pytest.raises(Overloaded, match="too many lists"):
         await buffers.acquire("one", 1, asyncio.get_running_loop().time())
+
+
+async def test_who_waits_is_let_in_in_turn_with_others() -> None:
+    buffers = Buffers(4)
+    assert buffers.try_acquire("one", 4)
+    many = [await waiting(buffers, "one", 4) for _ in range(3)]
+    other = await waiting(buffers, "two", 4)
+    for _ in range(2):
+        buffers.release("one", 4)
+        await asyncio.sleep(0)
+    assert [each.done() for each in many] == [True, False, False]
+    assert other.done()
+    for each in many:
+        each.cancel()

@@ -14,6 +14,7 @@ from participants.v1.participant_service_pb2 import (
     ListParticipantsRequest,
 )
 
+from server.api.buffers import Buffers
 from server.api.call import Call
 from server.api.servicer import SLICE, ParticipantServicer
 from server.api.turns import BATCH, Turn, Turns
@@ -45,14 +46,16 @@ async def test_a_batch_lets_other_calls_have_the_event_loop() -> None:
     nothing = cast("Any", None)
     turn = (all_turns := Turns()).try_begin("organization", BATCH)
     assert turn is not None
-    servicer = ParticipantServicer(cast("Participants", Refusing()), nothing, nothing, all_turns, lists_at_once=2)
+    servicer = ParticipantServicer(
+        cast("Participants", Refusing()), nothing, nothing, all_turns, Buffers(), lists_at_once=2
+    )
     counting = asyncio.create_task(count())
     response = await servicer.BatchCreateParticipants(
         BatchCreateParticipantsRequest(requests=requests),
         Call("organization", deadline=0.0, metadata={}, given_request_id=None, turn=turn),
     )
     counting.cancel()
-    assert len(response.results) == slices * SLICE
+    assert len(response.whole().results) == slices * SLICE
     # Once for each slice of the requests, and for each of the answers.
     assert turns >= 2 * slices
 
@@ -72,7 +75,7 @@ class Slow:
 async def test_lists_of_one_organization_leave_room_for_those_of_others() -> None:
     nothing = cast("Any", None)
     slow = Slow()
-    servicer = ParticipantServicer(nothing, cast("Reading", slow), nothing, Turns(), lists_at_once=8)
+    servicer = ParticipantServicer(nothing, cast("Reading", slow), nothing, Turns(), Buffers(), lists_at_once=8)
     turn = cast("Turn", None)
     lists = [
         asyncio.create_task(

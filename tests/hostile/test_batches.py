@@ -1,0 +1,153 @@
+"""Batches whose answers are as large as they can be, or that are all wrong, many at once."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+import httpx
+import pytest
+from participants.v1 import participant_service_pb2 as messages
+
+from tests.conftest import Deployment
+from tests.hostile.crowd import crowd
+from tests.hostile.grpc_wire import SERVICE, Wire
+from tests.hostile.others import MAX_KEPT_BYTES, WORST_BESIDE_TESTS, others_unhurt
+from tests.support.clients import GrpcClient
+from tests.support.process import eventually
+from tests.support.raw import (
+    MEBIBYTE,
+    connected,
+    forget_most_resident_bytes,
+    most_resident_bytes,
+    resident_bytes,
+)
+
+PATH = "/v1/participants:batchCreate"
+BATCH = f"{SERVICE}/BatchCreateParticipants"
+# How many participants there are of the largest size, which are written so many at a time.
+LARGE, AT_ONCE = 1_000, 45
+# What batches may take while they are made, wait or lie unread; one that is answered in full has up to 94 MiB.
+MOST_BYTES = 310 * MEBIBYTE
+CALLERS = 32
+
+
+@pytest.fixture(scope="module")
+def large(deployment: Deployment) -> messages.BatchCreateParticipantsRequest:
+    """A batch of participants that are of the largest size, and changes none of them."""
+    client = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
+    attributes = {f"{number:02}": "x" * 4_094 for number in range(16)}
+    tags = [f"{number:03}" + "t" * 250 for number in range(64)]
+    for first in range(0, LARGE, AT_ONCE):
+        numbers = range(first, min(first + AT_ONCE, LARGE))
+        batch = [{"external_id": f"large-{number}", "attributes": attributes, "tags": tags} for number in numbers]
+        assert {item.result for item in client.create_batch(batch).items} <= {"CREATED", "UNCHANGED"}
+    client.close()
+    requests = [messages.CreateParticipantRequest(external_id=f"large-{number}") for number in range(LARGE)]
+    return messages.BatchCreateParticipantsRequest(requests=requests)
+
+
+def _posted(key: str, batch: object) -> bytes:
+    body = json.dumps(batch, separators=(",", ":")).encode()
+    return (
+        f"POST {PATH} HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def _names(batch: messages.BatchCreateParticipantsRequest) -> object:
+    return {"requests": [{"external_id": each.external_id} for each in batch.requests]}
+
+
+@contextmanager
+def _http_crowd(deployment: Deployment, data: bytes, *, reads: bool) -> Iterator[None]:
+    """Sends the same on many connections, and reads the answers, or does not, for some seconds."""
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connected(deployment.service, 3.0, 4096)) for _ in range(CALLERS)]
+        threads = [threading.Thread(target=_call, args=(each, data, reads)) for each in connections]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        yield
+
+
+def _call(connection: socket.socket, data: bytes, reads: bool) -> None:
+    with suppress(OSError):
+        connection.sendall(data)
+        while reads and connection.recv(1 << 20):
+            pass
+    threading.Event().wait(3)
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["read", "not read"])
+def test_large_answers_over_http(
+    deployment: Deployment, large: messages.BatchCreateParticipantsRequest, reads: bool
+) -> None:
+    before = resident_bytes(deployment.service)
+    data = _posted(deployment.tenant.key, _names(large))
+    with others_unhurt(deployment, WORST_BESIDE_TESTS), _http_crowd(deployment, data, reads=reads):
+        pass
+    assert most_resident_bytes(deployment.service) - before < MOST_BYTES
+    _until_answered(deployment)
+
+
+def test_large_answers_over_grpc(deployment: Deployment, large: messages.BatchCreateParticipantsRequest) -> None:
+    before = resident_bytes(deployment.service)
+    message = large.SerializeToString()
+    metadata = [("x-api-key", deployment.tenant.key)]
+
+    def attack(wire: Wire) -> None:
+        for _ in range(4):
+            wire.message(wire.call(BATCH, metadata), message)
+        threading.Event().wait(5)
+
+    def connect() -> Wire:
+        return Wire(deployment.service.grpc_address, window=0)
+
+    with others_unhurt(deployment, WORST_BESIDE_TESTS), crowd(CALLERS, connect, attack):
+        pass
+    assert most_resident_bytes(deployment.service) - before < MOST_BYTES
+    _until_answered(deployment)
+
+
+def test_the_largest_answer_is_read_slowly(
+    deployment: Deployment, large: messages.BatchCreateParticipantsRequest
+) -> None:
+    headers = {"x-api-key": deployment.tenant.key}
+    with (
+        httpx.Client(base_url=deployment.service.http_url, timeout=60) as client,
+        client.stream("POST", PATH, json=_names(large), headers=headers) as response,
+    ):
+        assert response.status_code == 200
+        # What has come by now waits for a moment.
+        threading.Event().wait(2)
+        results = json.loads(response.read())["results"]
+    assert [each["participant"]["external_id"] for each in results] == [each.external_id for each in large.requests]
+    assert {each["result"] for each in results} == {"UNCHANGED"}
+    client_of_grpc = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
+    answer = client_of_grpc.create_batch([{"external_id": each.external_id} for each in large.requests])
+    client_of_grpc.close()
+    assert (answer.code, len(answer.items)) == ("OK", LARGE)
+
+
+def test_batches_in_which_everything_is_wrong(deployment: Deployment) -> None:
+    # Those of who calls alone are begun several at once.
+    forget_most_resident_bytes(deployment.service)
+    before = resident_bytes(deployment.service)
+    item = {"tags": [""] * 256, "email": "x", "program_id": "y"}
+    data = _posted(deployment.tenant.key, {"requests": [item] * 1_000})
+    with _http_crowd(deployment, data, reads=True):
+        grown = most_resident_bytes(deployment.service) - before
+    assert grown < 80 * MEBIBYTE
+    eventually(lambda: resident_bytes(deployment.service) < before + MAX_KEPT_BYTES)
+
+
+def _until_answered(deployment: Deployment) -> None:
+    """Waits until there is room again for the organization, whose callers have gone."""
+    client = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
+    eventually(lambda: client.create_batch([{"external_id": "large-0"}]).code == "OK")
+    client.close()

@@ -1,0 +1,71 @@
+"""The answer to a batch in pieces, which is the same as the whole."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from participants.v1.participant_pb2 import Participant
+from participants.v1.participant_service_pb2 import (
+    BatchCreateParticipantsRequest,
+    BatchCreateParticipantsResponse,
+    CreateParticipantRequest,
+)
+
+from server.api.batch_answers import MAX_FULL_BYTES, BatchAnswer, room_of
+from server.api.buffers import MAX_BYTES, Buffers, Room
+from server.gateway.encoding import MessageEncoder
+
+Item = BatchCreateParticipantsResponse.Item
+
+
+def _answer(sizes: list[int]) -> tuple[BatchAnswer, BatchCreateParticipantsResponse]:
+    """Returns an answer in pieces with so many results each, and the same as one message."""
+    answer, whole = BatchAnswer(Room(Buffers())), BatchCreateParticipantsResponse()
+    for size in sizes:
+        items = [Item(participant=Participant(external_id=f"{number} of {size}")) for number in range(size)]
+        answer.add(BatchCreateParticipantsResponse(results=items))
+        whole.results.extend(items)
+    return answer, whole
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [2, 3, 1]])
+def test_on_the_wire_the_pieces_are_the_whole(sizes: list[int]) -> None:
+    answer, whole = _answer(sizes)
+    assert answer.size == len(whole.SerializeToString())
+    assert answer.SerializeToString() == whole.SerializeToString()
+    assert _answer(sizes)[0].whole() == whole
+
+
+@pytest.mark.parametrize("sizes", [[1], [2, 3, 1]])
+@pytest.mark.parametrize("with_empty", [True, False])
+def test_in_json_the_pieces_are_the_whole(sizes: list[int], with_empty: bool) -> None:
+    answer, whole = _answer(sizes)
+    encoder = MessageEncoder(whole.DESCRIPTOR, with_empty=with_empty)
+    pieces = b"".join(encoder.encode_in_pieces(answer.messages()))
+    assert json.loads(pieces) == json.loads(encoder.encode(whole))
+
+
+def test_a_participant_of_the_largest_size_has_room() -> None:
+    widest = "\N{GRINNING FACE}"
+    largest = Participant(
+        id="0" * 36,
+        external_id=widest * 255,
+        etag="0" * 27,
+        attributes={f"{number:03}" + "k" * 125: "v" * 128 for number in range(256)},
+        tags=[f"{number:03}" + "t" * 61 for number in range(256)],
+        program_ids=["0" * 36] * 20,
+        display_name=widest * 255,
+        email=widest * 255,
+        first_name=widest * 255,
+        last_name=widest * 255,
+        phone=widest * 50,
+    )
+    assert (
+        len(BatchCreateParticipantsResponse(results=[Item(participant=largest)]).SerializeToString()) < MAX_FULL_BYTES
+    )
+
+
+def test_there_is_room_for_the_largest_batch() -> None:
+    request = BatchCreateParticipantsRequest(requests=[CreateParticipantRequest()] * 1_000)
+    assert Buffers(MAX_BYTES).try_acquire("one", room_of(request))
