@@ -173,6 +173,8 @@ class ParticipantServicer(ParticipantServiceServicer):
                 piece, [refusals.pop(number, None) or _with_request_id(outcome, call) for number, outcome in each]
             )
             answer.add(piece)
+            # Of what is known by now no more is held than it takes.
+            room.resize(answer.size + room_of(request) * len(outcomes) // len(upserts))
             if (first + SLICE_AMONG_OTHERS) % self._slice == 0:
                 await asyncio.sleep(0)
         return answer
