@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from server.operations.memory import can_tell
 from server.rpc import descriptors
-from server.rpc.descriptors import ESTABLISHED
+from server.rpc.descriptors import ESTABLISHED, TcpSockets
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(NamedTuple):
     """A connection as it was when it was looked at: whose, as grpcio names it, and how many bytes it had received."""
 
     peer: str
@@ -90,11 +90,15 @@ class Taken:
         descriptors.close(self.file, self.far)
 
 
-def connections(port: int) -> Iterator[Connection]:
-    """Yields the connections to a port of this process, which grpcio has accepted."""
-    for file, tcp in descriptors.tcp_sockets(port):
-        if peer := descriptors.peer_name(file):
-            yield Connection(peer, tcp.received, file)
+class Connections:
+    """The connections to a port of this process, which grpcio has accepted. For one thread."""
+
+    def __init__(self, port: int) -> None:
+        self._sockets = TcpSockets(port)
+
+    def look(self) -> list[Connection]:
+        """Returns those that are there."""
+        return [Connection(peer, tcp.received, file) for file, peer, tcp in self._sockets.look() if peer]
 
 
 async def watch_forever(look_until: Callable[[threading.Event], None]) -> None:

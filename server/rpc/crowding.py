@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from server.rpc.callers import Callers
-from server.rpc.connections import connections, watch_forever
+from server.rpc.connections import Connections, watch_forever
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class _Crowd:
     """The connections, and whose they are."""
 
     def __init__(self, port: int, callers: Callers) -> None:
-        self._port = port
+        self._connections = Connections(port)
         self._callers = callers
         # By peer, in the order in which they came, since when they are there, while there are many.
         self._since: dict[str, float] = {}
@@ -63,7 +63,7 @@ class _Crowd:
 
     def _look(self, most: int) -> int:
         """Returns how many there are, or were until those that are too many were closed."""
-        now, found = time.monotonic(), {each.peer: each for each in connections(self._port)}
+        now, found = time.monotonic(), {each.peer: each for each in self._connections.look()}
         self._since = {peer: self._since.get(peer, now) for peer in (*self._since, *found) if peer in found}
         excess = len(found) - most
         if excess > 0:

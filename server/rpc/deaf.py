@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from server.rpc.callers import Callers
-from server.rpc.connections import connections
+from server.rpc.connections import Connections
 from server.rpc.contexts import Context
 
 logger = logging.getLogger(__name__)
@@ -18,11 +18,12 @@ READ_TIMEOUT = 10.0
 async def cut_off_deaf_forever(port: int, callers: Callers) -> None:
     """Cuts off callers to a port of this process that do not read an answer. The deadline of a call ends it, too, but
     not everybody has one."""
+    connections = Connections(port)
     before: dict[Context, str] = {}
     while True:
         await asyncio.sleep(READ_TIMEOUT)
         unread = callers.unread()
         deaf = {peer for call, peer in unread.items() if call in before}
-        if cut := sum(each.abort() for each in connections(port) if each.peer in deaf) if deaf else 0:
+        if cut := sum(each.abort() for each in connections.look() if each.peer in deaf) if deaf else 0:
             logger.warning("connections are cut off that do not read answers: %d", cut)
         before = unread

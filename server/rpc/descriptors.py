@@ -21,7 +21,7 @@ from typing import NamedTuple
 # busy; what is called by this does not.
 _libc = ctypes.PyDLL(None)
 # In struct tcp_info of Linux: the state is the first byte, and here is how many bytes the peer has sent.
-_RECEIVED, _RECEIVED_AT = struct.Struct("=Q"), 128
+_TCP_INFO = struct.Struct("=B127xQ")
 # In struct sockaddr_in and sockaddr_in6: the family and the port, then where the address is.
 _NAME, _ADDRESS_AT = struct.Struct("=H2s"), {socket.AF_INET: slice(4, 8), socket.AF_INET6: slice(8, 24)}
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -50,24 +50,48 @@ class Tcp(NamedTuple):
 ESTABLISHED, LISTENING = 1, 10
 
 
-def tcp_sockets(port: int) -> Iterator[tuple[int, Tcp]]:
-    """Yields the TCP sockets whose port on our side it is, which may be fewer by the time that they are looked at."""
-    ours, name, size = port.to_bytes(2, "big"), ctypes.create_string_buffer(128), ctypes.c_uint()
-    size_at = ctypes.byref(size)
-    for file in range(_slots()):
-        size.value = len(name)
-        # Nearly all are other files, of which this tells it soonest.
-        if _libc.getsockname(file, name, size_at) or name.raw[2:4] != ours or (tcp := tcp_of(file)) is None:
-            continue
-        yield file, tcp
+class TcpSockets:
+    """The TCP sockets of this process whose port on our side it is. For one thread, which remembers who is who."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port.to_bytes(2, "big")
+        # By file, the cookie of what it was when it was last looked at, and, where that is one of these, the peer.
+        self._cookies: list[int] = []
+        self._peers: list[str | None] = []
+
+    def look(self) -> Iterator[tuple[int, str, Tcp]]:
+        """Yields the files, which may be others' by the time that they are looked at, and the names of the peers."""
+        slots = _slots()
+        self._cookies += [0] * (slots - len(self._cookies))
+        self._peers += [None] * (slots - len(self._peers))
+        value, size, info = ctypes.c_uint64(), ctypes.c_uint(), ctypes.create_string_buffer(_TCP_INFO.size)
+        value_at, size_at = ctypes.byref(value), ctypes.byref(size)
+        cookies, peers, getsockopt = self._cookies, self._peers, _libc.getsockopt
+        for file in range(slots):
+            size.value = 8
+            if getsockopt(file, socket.SOL_SOCKET, _SO_COOKIE, value_at, size_at):
+                continue
+            if cookies[file] != value.value:
+                cookies[file], peers[file] = value.value, self._peer(file)
+            peer = peers[file]
+            if peer is not None:
+                size.value = _TCP_INFO.size
+                if not getsockopt(file, socket.IPPROTO_TCP, socket.TCP_INFO, info, size_at):
+                    yield file, peer, _tcp(info)
+
+    def _peer(self, file: int) -> str | None:
+        """Returns the name of the peer, empty where there is none, or None where it is none of these sockets."""
+        name = ctypes.create_string_buffer(128)
+        is_ours = not _libc.getsockname(file, name, ctypes.byref(ctypes.c_uint(128))) and name.raw[2:4] == self._port
+        return peer_name(file) if is_ours and tcp_of(file) is not None else None
 
 
 def tcp_of(file: int) -> Tcp | None:
     """Returns what the kernel says of a TCP socket, or None where the file is none."""
-    info, size = ctypes.create_string_buffer(256), ctypes.c_uint(256)
+    info, size = ctypes.create_string_buffer(_TCP_INFO.size), ctypes.c_uint(_TCP_INFO.size)
     if _libc.getsockopt(file, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size)):
         return None
-    return Tcp(info.raw[0], *_RECEIVED.unpack_from(info, _RECEIVED_AT))
+    return _tcp(info)
 
 
 def peer_name(file: int) -> str:
@@ -154,6 +178,10 @@ def close(*files: int) -> None:
     """Closes files; -1 is none."""
     for file in files:
         _libc.close(file)
+
+
+def _tcp(info: ctypes.Array[ctypes.c_char]) -> Tcp:
+    return Tcp._make(_TCP_INFO.unpack(info))
 
 
 def _slots() -> int:

@@ -15,13 +15,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import closing
 
 from server.api.buffers import Buffers
 from server.rpc.beside import Beside, Lately, Least
 from server.rpc.callers import Callers
-from server.rpc.connections import Connection, connections, watch_forever
+from server.rpc.connections import Connection, Connections, watch_forever
 from server.rpc.listeners import Listeners
 from server.rpc.newcomers import Newcomers
 from server.rpc.silenced import Silenced
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 # How often it is looked whether there is a flood, which can take a gigabyte of memory a second, and how often while
 # there may be one; in seconds. Each look takes the event loop from its calls.
 LOOK_EVERY, LOOK_AGAIN = 0.05, 0.02
+# How many times as long as a look took the next is put off: where there are many connections, it takes milliseconds.
+REST = 2
 # While grpcio is saturated, and in the second after somebody was unwelcome, or memory short, everybody has to make do
 # with what a first call takes, beside those taken in and their messages, which wait, too, while memory is short; while
 # it is critical with what a plain call takes; and with what TLS takes before it.
@@ -54,6 +56,7 @@ class _Watch:
 
     def __init__(self, port: int, callers: Callers, buffers: Buffers, tls_bytes: int) -> None:
         self._port = port
+        self._connections = Connections(port)
         self._tls_bytes = tls_bytes
         self._callers = callers
         self._buffers = buffers
@@ -69,9 +72,10 @@ class _Watch:
         with closing(Gauge(self._buffers)) as gauge, closing(Newcomers()) as self._newcomers:
             wait = LOOK_EVERY
             while not stopped.is_set():
-                unwelcome, now = self._callers.unwelcome(wait), time.monotonic()
+                unwelcome, now, began = self._callers.unwelcome(wait), time.monotonic(), time.thread_time()
                 wait = LOOK_AGAIN if self._look(unwelcome, gauge.strain(now), now) else LOOK_EVERY
                 self._accept_newcomers(now)
+                stopped.wait(min(LOOK_AGAIN, REST * (time.thread_time() - began)))
         self._listeners.accept_all()
         self._silenced.cut_off_all()
 
@@ -84,7 +88,7 @@ class _Watch:
         may_go_on = is_besieged or strain.is_busy
         if not (may_go_on or self._silenced) and now < self._second_ends:
             return False
-        found = list(connections(self._port))
+        found = self._connections.look()
         sent = self._beside.lately({each.peer: self._silenced.received(each) for each in found})
         least = self._least(strain)
         flooding = _flooding(sent, least, strain, is_besieged=is_besieged)
@@ -97,7 +101,7 @@ class _Watch:
             self._hold_newcomers_back(now)
         if strain.is_saturated and self._newcomers.go_unseen(now, sent.excess.keys() | sent.holders):
             self._hold_newcomers_back(now)
-        self._judge_suspects(sent, least, strain, now)
+        self._judge_suspects(unwelcome | sent.more_than_messages(least), sent.holders, strain, now)
         self._shut_out(found, unwelcome, flooding, now)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
@@ -121,13 +125,13 @@ class _Watch:
             logger.warning("newcomers flood, and few of them are accepted at a time")
         self._overrun_until = now + SECOND
 
-    def _judge_suspects(self, sent: Lately, least: Least, strain: Strain, now: float) -> None:
+    def _judge_suspects(self, guilty: set[str], holders: Set[str], strain: Strain, now: float) -> None:
         of_holders = 0.0 if strain.is_critical else DOUBT
         of_strangers = min(of_holders, SHORT_DOUBT) if strain.is_short else of_holders
         # Who was silenced before more of it was read has to wait while memory is short: what else it sent is not known.
         self._silenced.look(
-            sent.more_than_messages(least),
-            lambda peer: of_holders if peer in sent.holders else of_strangers,
+            guilty,
+            lambda peer: of_holders if peer in holders else of_strangers,
             now,
             may_hear=not strain.is_short,
         )

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 
 from server.rpc import descriptors
-from server.rpc.descriptors import LISTENING
+from server.rpc.descriptors import LISTENING, TcpSockets
 
-# How often one of the sockets accepts whoever waits there, in seconds. There are some (SERVERS in server.py), so it
+# How often one of the sockets accepts whoever waits there, in seconds. There are some (LISTENERS in server.py), so it
 # takes a second or two until each has, and a newcomer who has come again may have to wait for that long once more.
 TURN = 0.1
 # How many may wait at one that does not accept; and at another, where they do not wait for long: the system has a limit
@@ -26,7 +26,7 @@ class Listeners:
     def __init__(self, port: int) -> None:
         stand_in = descriptors.idle_listener()
         self._listeners = deque(
-            _Listener(file, stand_in) for file, tcp in descriptors.tcp_sockets(port) if tcp.state == LISTENING
+            _Listener(file, stand_in) for file, _, tcp in TcpSockets(port).look() if tcp.state == LISTENING
         )
         self._next_turn = 0.0
 

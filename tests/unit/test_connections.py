@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from server.rpc.connections import Connection, Taken, connections
+from server.rpc.connections import Connection, Connections, Taken
 
 METHOD = "/test/Echo"
 # More than the sockets between the two take in.
@@ -47,7 +47,7 @@ class Link:
     call: Callable[[bytes], Any]
 
     def connection(self) -> Connection:
-        (found,) = connections(self.port)
+        (found,) = Connections(self.port).look()
         return found
 
     def take(self) -> Taken:
@@ -173,7 +173,7 @@ async def test_for_grpcio_it_has_ended_also_where_the_peer_is_gone_by_then(link:
 def test_what_grpcio_has_ended_meanwhile_is_ended_for_the_peer_too() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
         accepted, _ = server.accept()
-        (connection,) = connections(server.getsockname()[1])
+        (connection,) = Connections(server.getsockname()[1]).look()
         taken = connection.take()
         assert taken is not None
         accepted.close()
