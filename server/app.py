@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,9 @@ logger = logging.getLogger(__name__)
 # grpcio leaves six dead objects a call in cycles. With Python's threshold the collector would look for them among what
 # is in use; with a far larger one the dead fill the processor's caches, and each collection is a pause.
 GARBAGE_THRESHOLD = 5_000
+# The threads that watch over connections need the interpreter for milliseconds where there are many. For so long at the
+# most they keep it from the event loop, which lets go of it with every system call; in seconds.
+THREADS_SWITCH_AFTER = 0.001
 # Ctrl-C reaches a worker from the terminal and by its supervisor: what follows sooner is the same signal; in seconds.
 SECOND_SIGNAL_AFTER = 0.5
 
@@ -70,6 +74,7 @@ async def serve(
     `fixed_organization_id` is the organization of `settings.api_key`; `ready` is called once the service answers.
     """
     gc.set_threshold(GARBAGE_THRESHOLD)
+    sys.setswitchinterval(THREADS_SWITCH_AFTER)
     allow_open_files()
     stop, hurry = _signals()
     parts = Parts()
@@ -152,7 +157,7 @@ async def service(
             lists_at_once=max(2, settings.database_connections - 2),
         )
         share_ports = settings.workers > 1
-        grpc_servers = rpc.grpc_servers(
+        grpc_server = rpc.grpc_server(
             servicer,
             interceptor,
             health,
@@ -161,9 +166,7 @@ async def service(
             callers=callers,
             reflect=settings.reflection,
         )
-        grpc_address = rpc.listen(
-            grpc_servers, settings.grpc_address, share_port=share_ports, certificates=certificates
-        )
+        grpc_address = rpc.listen(grpc_server, settings.grpc_address, share_port=share_ports, certificates=certificates)
         watches = {
             "the return of free memory": give_back_forever(),
             "the watch over crowds": make_room_forever(grpc_address.port, callers),
@@ -205,8 +208,8 @@ async def service(
         await health.check()
         await stack.enter_async_context(_background(parts, "the health watch", health.watch_forever()))
         await stack.enter_async_context(_background(parts, "the metrics", metrics.sample_forever()))
-        for running in await stack.enter_async_context(rpc.serving(grpc_servers, calls, hurry)):
-            parts.watch("a gRPC server", running)
+        running = await stack.enter_async_context(rpc.serving(grpc_server, calls, hurry))
+        parts.watch("the gRPC server", running)
         stack.push_async_callback(_drain, health, settings.drain_seconds, hurry)
         yield Listening(grpc_address, http_address, operations_address)
 

@@ -121,10 +121,14 @@ class Callers:
             self._shut_out.add(peer)
             self._unwelcome.put(peer)
 
-    def admit(self, call: Context) -> None:
-        """Raises CancelledError where nobody waits for the answer, because the call's peer is shut out."""
-        if self._shut_out and call.peer() in self._shut_out:
-            raise asyncio.CancelledError
+    @property
+    def are_shut_out(self) -> bool:
+        """Whether any peer is shut out."""
+        return bool(self._shut_out)
+
+    def is_shut_out(self, call: Context) -> bool:
+        """Tells whether a call's peer is shut out: nobody waits for the answer then."""
+        return call.peer() in self._shut_out
 
     def shut_out_no_longer(self, peer: str) -> None:
         """Takes calls of a peer again: its connection has ended, and whoever has its port next is another."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Never
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from server.api.batch_answers import BatchAnswer
-from server.api.buffers import Room
+from server.api.buffers import Buffers, Room
 from server.api.call import Interceptor, Response, request_id_from
 from server.api.cutting import cut
 from server.api.servicer import ParticipantServicer
@@ -24,6 +24,7 @@ from server.rpc.callers import Callers
 from server.rpc.calls import Calls
 from server.rpc.compression import is_compressed, plain
 from server.rpc.contexts import Context, abort, sends, this_call
+from server.rpc.metadata import MAX_METADATA_BYTES, Fields, refuse, size_of
 from server.rpc.receiving import MAX_REQUEST_BYTES, Receiver, malformed
 
 # What a call under way is taken to hold, and one for a list: about the answer with the largest participant, or with as
@@ -33,13 +34,19 @@ LIST_BYTES = 2_560 << 10
 # Python holds an answer until the caller has taken it, and so does grpcio.
 ANSWER_COPIES = 2
 
-Fields = Sequence[tuple[str, str | bytes]]
-
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Rpc:
-    """An RPC of the service, and what its calls pass through."""
+    """An RPC of the service, as the handler that grpcio has for it, and what its calls pass through.
+
+    Every RPC is unary, and is registered as one whose request is a stream, which is the same on the wire: so its
+    metadata is there before a message is read, and of a caller without a key none is read at all.
+    """
+
+    request_streaming, response_streaming = True, False
+    # Messages stay bytes: grpcio would answer one that does not parse in its own words.
+    request_deserializer = response_serializer = None
 
     def __init__(
         self,
@@ -61,31 +68,8 @@ class Rpc:
         self.calls = calls
         self.callers = callers
 
-
-class IncomingCall:
-    """One call of an RPC, whose metadata is known, and which grpcio is given as its own handler.
-
-    Every RPC is unary, and is registered as one whose request is a stream, which is the same on the wire: so its
-    metadata is there before a message is read, and of a caller without a key none is read at all.
-    """
-
-    __slots__ = ("_context", "_fields", "_metadata_bytes", "_room", "_rpc", "_task")
-    _context: Context
-    _task: asyncio.Task[Any]
-
-    request_streaming, response_streaming = True, False
-    # Messages stay bytes: grpcio would answer one that does not parse in its own words.
-    request_deserializer = response_serializer = None
-
-    def __init__(self, rpc: Rpc, fields: Fields, metadata_bytes: int) -> None:
-        self._rpc = rpc
-        # Asked by the call for its metadata, grpcio would copy it once more.
-        self._fields = fields
-        self._metadata_bytes = metadata_bytes
-        self._room = Room(rpc.receiver.buffers)
-
     @property
-    def stream_unary(self) -> IncomingCall:
+    def stream_unary(self) -> Rpc:
         """What grpcio calls."""
         return self
 
@@ -93,12 +77,34 @@ class IncomingCall:
         # grpcio asks of what it calls whether that is to be awaited, twice a call, and of a function takes long to see.
         raise NotImplementedError
 
-    async def __call__(self, _messages: object, context: Context) -> bytes:
-        rpc = self._rpc
-        calls, callers = rpc.calls, rpc.callers
-        callers.admit(context)
-        came = time.monotonic()
+    def __call__(self, _messages: object, context: Context) -> Awaitable[bytes]:
+        """Returns what answers a call."""
+        fields: Fields = context.invocation_metadata()  # type: ignore[assignment]  # there is some
+        size = size_of(fields)
+        if size > MAX_METADATA_BYTES:
+            return refuse(context, self.callers)
+        return IncomingCall(self, context, fields, size).answer()
+
+
+class IncomingCall:
+    """One call of an RPC, whose metadata is known."""
+
+    __slots__ = ("_context", "_fields", "_metadata_bytes", "_room", "_rpc", "_task")
+    _task: asyncio.Task[Any]
+
+    def __init__(self, rpc: Rpc, context: Context, fields: Fields, metadata_bytes: int) -> None:
+        self._rpc = rpc
         self._context = context
+        # Asked once more for its metadata, grpcio would copy it once more.
+        self._fields = fields
+        self._metadata_bytes = metadata_bytes
+        self._room = Room(rpc.receiver.buffers)
+
+    async def answer(self) -> bytes:
+        """Returns the answer, or ends the call with an error."""
+        rpc, context = self._rpc, self._context
+        calls, callers = rpc.calls, rpc.callers
+        came = time.monotonic()
         self._task = this_call()
         self._task.add_done_callback(self._close)
         metadata: dict[str, Any] = dict(self._fields)
@@ -156,6 +162,25 @@ class IncomingCall:
     def _close(self, _task: object) -> None:
         self._room.release()
         self._rpc.callers.close(self._context)
+
+
+def service_rpcs(
+    service: ServiceDescriptor,
+    servicer: ParticipantServicer,
+    interceptor: Interceptor,
+    *,
+    buffers: Buffers,
+    calls: Calls,
+    callers: Callers,
+) -> Mapping[str, Rpc]:
+    """Returns all RPCs of a service by their paths."""
+    receiver = Receiver(buffers)
+    return {
+        f"/{service.full_name}/{method.name}": Rpc(
+            method, servicer, interceptor, receiver=receiver, calls=calls, callers=callers
+        )
+        for method in service.methods
+    }
 
 
 def _parsed(rpc: Rpc, message: bytes) -> Message:

@@ -1,13 +1,11 @@
-"""The gRPC servers: what they serve and where they listen."""
+"""The gRPC server: what it serves and where it listens."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-
-import grpc
 
 from server.api.buffers import Buffers
 from server.api.call import Interceptor
@@ -19,17 +17,19 @@ from server.rpc.callers import Callers
 from server.rpc.calls import Calls
 from server.rpc.compression import ACCEPTED
 from server.rpc.crowding import MAX_CONNECTIONS
-from server.rpc.handlers import MAX_METADATA_BYTES, service_handlers
 from server.rpc.health import health_handlers
+from server.rpc.incoming import service_rpcs
+from server.rpc.intake import Server
 from server.rpc.keyless import Keyless
+from server.rpc.metadata import MAX_METADATA_BYTES, MetadataLimit
 from server.rpc.receiving import MAX_CALLS, READ_BYTES, UNASKED_BYTES
 from server.rpc.reflection import reflection_handlers
 from server.rpc.tls import server_credentials
+from server.rpc.wakeups import read_all_at_once
 from server.sockets import bound
 
-# A grpcio server takes calls in one by one: it asks for the next when the event loop has come round with the last. So
-# several share the port, and the kernel deals connections out to them: a burst of calls comes in at once.
-SERVERS = 16
+# Sockets that listen on the port, to which the kernel deals connections out: see listeners.py.
+LISTENERS = 16
 # More than there may be for long (see crowding.py): the kernel deals them out by chance, and a crowd comes at once.
 MOST_CONNECTIONS = 2 * MAX_CONNECTIONS
 # How long calls under way may take to finish once the service stops, and then their answers to be taken; in seconds.
@@ -41,7 +41,7 @@ GOAWAY_PAUSE = 0.3
 # What grpcio lets the metadata of a call be until the client has acknowledged our limit; RFC 9113 has none until then.
 UNACKNOWLEDGED_METADATA_BYTES = 16 << 20
 
-# Times in milliseconds, sizes in bytes; each server of the SERVERS has them for itself.
+# Times in milliseconds, sizes in bytes.
 OPTIONS = [
     ("grpc.so_reuseport", 1),
     ("grpc.max_receive_message_length", READ_BYTES),
@@ -55,7 +55,7 @@ OPTIONS = [
     ("grpc.max_metadata_size", UNACKNOWLEDGED_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     # Connections and what they may hold.
-    ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS // SERVERS),
+    ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS // LISTENERS),
     # What is read at once, unless a frame is larger: a few kilobytes of headers may become megabytes of metadata.
     ("grpc.experimental.tcp_max_read_buffer_size", 8 << 10),
     ("grpc.tcp_receive_buffer_size", 32 << 10),
@@ -69,10 +69,10 @@ OPTIONS = [
     ("grpc.http2.lookahead_bytes", UNASKED_BYTES),
     ("grpc.http2.bdp_probe", 0),
     ("grpc.server_handshake_timeout_ms", 10_000),
-    # Calls that wait to be taken in, and take some kilobytes each, also those of callers who have gone. From the first
-    # on grpcio refuses some, by chance, and from the second on all.
-    ("grpc.server.max_pending_requests", 400),
-    ("grpc.server.max_pending_requests_hard_limit", 500),
+    # Calls of one RPC that wait to be taken in, and take some kilobytes each, also those of callers who have gone. From
+    # the first on grpcio refuses some, by chance, and from the second on all.
+    ("grpc.server.max_pending_requests", 4_000),
+    ("grpc.server.max_pending_requests_hard_limit", 5_000),
     # Callers come back to all replicas, also to new ones, and a connection that is of no use is not kept: at this age
     # it is told to take no new calls, and those under way, which no deadline lets take longer, are let finish. A health
     # watch never ends by itself, nor does a call whose answer is not read.
@@ -90,7 +90,7 @@ OPTIONS = [
 ]
 
 
-def grpc_servers(
+def grpc_server(
     servicer: ParticipantServicer,
     interceptor: Interceptor,
     health: Health,
@@ -99,30 +99,19 @@ def grpc_servers(
     calls: Calls,
     callers: Callers,
     reflect: bool,
-) -> Sequence[grpc.aio.Server]:
-    """Returns the servers that serve as one; they listen nowhere yet."""
-    # Generic handlers all, and none as generated code adds them: for each method that is registered grpcio keeps a
-    # request for its next call, and looks at every one of them again for every call.
+) -> Server:
+    """Returns the server, which listens nowhere yet."""
+    read_all_at_once()
     keyless = Keyless(callers)
-    handlers = [
-        service_handlers(SERVICE, servicer, interceptor, buffers=buffers, calls=calls, callers=callers),
-        health_handlers(health, keyless),
-    ]
+    handlers = [MetadataLimit(callers), health_handlers(health, keyless)]
     if reflect:
         handlers += reflection_handlers(keyless, callers)
-    return [_server(handlers) for _ in range(SERVERS)]
+    rpcs = service_rpcs(SERVICE, servicer, interceptor, buffers=buffers, calls=calls, callers=callers)
+    return Server(rpcs, handlers, callers, OPTIONS)
 
 
-def _server(handlers: Sequence[grpc.GenericRpcHandler]) -> grpc.aio.Server:
-    server = grpc.aio.server(options=OPTIONS)
-    server.add_generic_rpc_handlers(handlers)
-    return server
-
-
-def listen(
-    servers: Sequence[grpc.aio.Server], address: Address, *, share_port: bool, certificates: Certificates | None = None
-) -> Address:
-    """Binds the servers, and returns the address with the port they got. Raises ConfigurationError.
+def listen(server: Server, address: Address, *, share_port: bool, certificates: Certificates | None = None) -> Address:
+    """Binds the server, and returns the address with the port it got. Raises ConfigurationError.
 
     `share_port` lets several processes listen on one port.
     """
@@ -130,43 +119,42 @@ def listen(
     # with whoever else shares it.
     with bound(address, "PARTICIPANTS_GRPC_ADDRESS", share=share_port):
         pass
-    for server in servers:
-        address = Address(address.host, _add_port(server, str(address), certificates))
+    for _ in range(LISTENERS):
+        address = Address(address.host, _add_port(server, str(address).encode(), certificates))
     return address
 
 
-def _add_port(server: grpc.aio.Server, address: str, certificates: Certificates | None) -> int:
+def _add_port(server: Server, address: bytes, certificates: Certificates | None) -> int:
+    port: int
     if certificates is None:
-        return server.add_insecure_port(address)
-    try:
-        return server.add_secure_port(address, server_credentials(certificates))
-    except RuntimeError:
+        port = server.add_insecure_port(address)
+    else:
+        port = server.add_secure_port(address, server_credentials(certificates))
+    if not port:
         # The port was free, and OpenSSL takes the files. What grpcio is built with knows fewer curves.
-        raise ConfigurationError("the TLS files cannot be used by gRPC; take an RSA or a P-256 key") from None
+        raise ConfigurationError("the TLS files cannot be used by gRPC; take an RSA or a P-256 key")
+    return port
 
 
 @asynccontextmanager
-async def serving(
-    servers: Sequence[grpc.aio.Server], calls: Calls, hurry: asyncio.Event
-) -> AsyncIterator[Sequence[asyncio.Task[None]]]:
-    """Serves where the servers listen, and in the end lets calls under way finish, unless it is to hurry.
+async def serving(server: Server, calls: Calls, hurry: asyncio.Event) -> AsyncIterator[asyncio.Task[None]]:
+    """Serves where the server listens, and in the end lets calls under way finish, unless it is to hurry.
 
-    Yields a task for each server that ends when the server does: one that fails shuts itself down without a word.
+    Yields a task that ends when the server does: one that fails shuts itself down without a word.
     """
     try:
-        for server in servers:
-            await server.start()
-        yield [asyncio.create_task(_end_of(server)) for server in servers]
+        await server.start()
+        yield asyncio.create_task(server.wait_for_termination(None))
     finally:
-        await _stop(servers, calls, hurry)
+        await _stop(server, calls, hurry)
 
 
-async def _stop(servers: Sequence[grpc.aio.Server], calls: Calls, hurry: asyncio.Event) -> None:
+async def _stop(server: Server, calls: Calls, hurry: asyncio.Event) -> None:
     # A server that stops tells its clients, and answers CANCELLED to every call that was sent before they heard. So
     # answers are held back for a moment: whoever waits for one does not call again before it has heard.
     await calls.quiet()
-    stopping = asyncio.gather(*(server.stop(GRACE) for server in servers))
-    # Once each has begun to stop, which takes a while itself where the processors are busy.
+    stopping = asyncio.ensure_future(server.shutdown(GRACE))
+    # Once it has begun to stop, which takes a while itself where the processors are busy.
     await asyncio.sleep(0)
     if calls.under_way:
         await asyncio.sleep(GOAWAY_PAUSE)
@@ -176,8 +164,4 @@ async def _stop(servers: Sequence[grpc.aio.Server], calls: Calls, hurry: asyncio
     for wait in waits:
         wait.cancel()
     # What is left are health watches, which never end, and answers that nobody reads.
-    await asyncio.gather(*(server.stop(None if hurry.is_set() else LAST_GRACE) for server in servers), stopping)
-
-
-async def _end_of(server: grpc.aio.Server) -> None:
-    await server.wait_for_termination()
+    await asyncio.gather(server.shutdown(None if hurry.is_set() else LAST_GRACE), stopping)

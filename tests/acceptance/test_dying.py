@@ -43,15 +43,15 @@ FAULTS = {
             raise RuntimeError("it went wrong")
         HttpServer.main_loop = dies
     """,
-    "a gRPC server": """
+    "the gRPC server": """
         from server.rpc import server
-        make = server.grpc_servers
-        def with_one_that_stops(*arguments, **named):
+        make = server.grpc_server
+        def one_that_stops(*arguments, **named):
             made = make(*arguments, **named)
             loop = asyncio.get_running_loop()
-            loop.call_later(2, lambda: loop.create_task(made[-1].stop(0)))
+            loop.call_later(2, lambda: loop.create_task(made.shutdown(0)))
             return made
-        server.grpc_servers = with_one_that_stops
+        server.grpc_server = one_that_stops
     """,
 }
 

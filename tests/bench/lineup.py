@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from server.rpc.server import SERVERS
 from tests.bench import go_programs
 from tests.bench.field import Field, Measure, System
 from tests.bench.load import Generator
@@ -25,6 +24,8 @@ CALLERS = (1, 32, 128)
 FEW_TO_MANY = (1, 2, 3, 4, 8, 16, 32, 128)
 BATCH_CALLERS = (4,)
 BATCH_ITEMS = 1_000
+# Of grpcio on one port: each takes calls in one by one.
+SERVERS = 16
 
 
 class Servers:

@@ -1,7 +1,8 @@
 """A servicer on grpcio that does nothing but parse the request and answer with a filled participant: what a call
 costs before any work is done.
 
-It is on one server, as one writes it, or on as many as it is told, which share a port.
+It is on one server, as one writes it, or on as many as it is told, which share a port and wake the event loop as this
+service has it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from google.protobuf import json_format
 from participants.v1.participant_service_pb2 import CreateParticipantRequest, CreateParticipantResponse
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceServicer
 
+from server.rpc.wakeups import read_all_at_once
 from tests.bench import workload
 from tests.bench.systems.process import serve_grpc
 
@@ -43,6 +45,8 @@ class Servicer(ParticipantServiceServicer):
 
 
 async def main(servers: int) -> None:
+    if servers > 1:
+        read_all_at_once()
     await serve_grpc(Servicer(), servers)  # type: ignore[abstract]  # nobody calls the other methods
 
 

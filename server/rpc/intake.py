@@ -1,0 +1,78 @@
+"""A server of grpcio that takes many calls in at once.
+
+Left to itself it takes in one each time the event loop comes round: whoever calls waits for all who have called before,
+and each call takes a task, and a look at all that grpcio waits for, more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it comes without types
+
+from server.rpc.callers import Callers
+from server.rpc.contexts import Context
+from server.rpc.incoming import Rpc
+
+# Of each RPC, each time the event loop comes round: few enough for all else that it has to see to, and enough to share
+# statements. Whoever calls beyond that waits in grpcio.
+AT_ONCE = 16
+
+
+class Server(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
+    """Serves RPCs, by their paths, whose requests are streams and whose answers are none, and what else is handled.
+
+    Nothing of a call is begun whose caller is shut out.
+    """
+
+    def __init__(
+        self,
+        rpcs: Mapping[str, Rpc],
+        others: Sequence[grpc.GenericRpcHandler],
+        callers: Callers,
+        options: Sequence[tuple[str, int]],
+    ) -> None:
+        self._event_loop = asyncio.get_running_loop()
+        super().__init__(self._event_loop, None, others, None, tuple(options), None)
+        self._rpcs = rpcs
+        self._callers = callers
+        self.add_registered_method_handlers(dict(rpcs))
+        # What grpcio waits for in place of the next call of an RPC: that no more come, because the server stops.
+        self._last: asyncio.Future[None] = self._event_loop.create_future()
+        # The event loop itself forgets tasks that nobody else knows.
+        self._calls: set[asyncio.Task[None]] = set()
+
+    def _make_request_call_future(self, method: bytes | None) -> asyncio.Future[None]:
+        """Is asked by grpcio for the next call: of an RPC, once; of what else is handled, each time."""
+        if method is None:
+            following: asyncio.Future[None] = super()._make_request_call_future(None)
+            return following
+        for _ in range(AT_ONCE):
+            self._take_next(method)
+        return self._last
+
+    def _take_next(self, method: bytes) -> None:
+        task = self._event_loop.create_task(self._take(method))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _take(self, method: bytes) -> None:
+        """Waits for a call, and then until that is over."""
+        try:
+            call = await self._request_registered_call(method)
+        except Exception as error:  # noqa: BLE001  # grpcio tells the end of a server from a failure of it
+            if not self._last.done():
+                self._last.set_exception(error)
+            return
+        self._take_next(method)
+        if self._callers.are_shut_out and self._callers.is_shut_out(self._context(call)):
+            return
+        name = method.decode()
+        answer = cygrpc._handle_stream_unary_rpc(self._rpcs[name], call, self._event_loop)  # noqa: SLF001
+        await cygrpc._schedule_rpc_coro(answer, call, self._event_loop, name)  # noqa: SLF001
+
+    def _context(self, call: object) -> Context:
+        context: Context = cygrpc._ServicerContext(call, None, None, self._event_loop)  # noqa: SLF001
+        return context

@@ -1,0 +1,51 @@
+"""How large the metadata of a call may be, also before a client has acknowledged our limit."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from typing import Any, Never
+
+import grpc
+
+from server.rpc.callers import Callers
+from server.rpc.contexts import Context, abort, sends
+
+# Until a client has acknowledged this limit grpcio keeps another, 16 MiB. Many fields take few bytes on the wire where
+# they are the same, and are many in memory.
+MAX_METADATA_BYTES = 16 << 10
+# What a field counts beside its value: its name, and what RFC 7541, section 4.1, adds.
+FIELD_BYTES = 32
+
+Fields = Sequence[tuple[str, str | bytes]]
+
+
+def size_of(fields: Fields) -> int:
+    """Returns what metadata counts, in bytes."""
+    return FIELD_BYTES * len(fields) + sum([len(value) for _, value in fields])
+
+
+async def refuse(context: Context, callers: Callers) -> Never:
+    """Refuses a call whose metadata is larger than grpcio lets it be once a client has acknowledged our limit."""
+    callers.refuse_all(context.peer())
+    # grpcio leaves the metadata of every call in a cycle, and this is megabytes, and young.
+    gc.collect(1)
+    await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is too large")
+
+
+class MetadataLimit(grpc.GenericRpcHandler):
+    """Sees the metadata of calls of any method before other handlers, and refuses those in which it is too large."""
+
+    def __init__(self, callers: Callers) -> None:
+        async def refuse_call(_messages: object, context: Context) -> Never:
+            await refuse(context, callers)
+
+        self._refusal: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(refuse_call)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Returns what refuses a call, or None where that is another's to answer."""
+        if size_of(handler_call_details.invocation_metadata) > MAX_METADATA_BYTES:
+            return self._refusal
+        # Where nobody knows the method, grpcio says so at once.
+        sends()
+        return None

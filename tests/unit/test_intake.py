@@ -1,0 +1,124 @@
+"""Many calls are taken in at once, and those of whoever is shut out are not begun."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from server.rpc.callers import Callers
+from server.rpc.contexts import Context
+from server.rpc.intake import AT_ONCE, Server
+
+METHOD = "/a.Service/Call"
+
+
+class Handler:
+    """Counts how often the event loop comes round until it is called, and answers with the message."""
+
+    request_streaming, response_streaming = True, False
+    request_deserializer = response_serializer = None
+
+    def __init__(self) -> None:
+        self.round = 0
+        self.begun: list[int] = []
+        self.peers: set[str] = set()
+        self.called = asyncio.Event()
+
+    @property
+    def stream_unary(self) -> Callable[[object, Context], Awaitable[Any]]:
+        return self._answer
+
+    def service(self, _details: object) -> Any:
+        """Finds itself, for grpcio left to itself."""
+        return grpc.stream_unary_rpc_method_handler(self._answer)
+
+    async def _answer(self, _messages: object, context: Context) -> Any:
+        self.begun.append(self.round)
+        self.peers.add(context.peer())
+        self.called.set()
+        return await context.read()
+
+    async def count(self) -> None:
+        while True:
+            self.round += 1
+            await asyncio.sleep(0)
+
+
+def _calls(address: str, count: int) -> list[grpc.Future[bytes]]:
+    """Makes calls by a client with threads of its own."""
+    channel = grpc.insecure_channel(address)
+    method: Any = channel.unary_unary(METHOD)
+    return [method.future(b"a message", timeout=10, wait_for_ready=True) for _ in range(count)]
+
+
+async def _rounds(server: Any, handler: Handler) -> int:
+    """Returns how often the event loop came round from the first to the last of many calls that had come by then."""
+    port = server.add_insecure_port(b"127.0.0.1:0")
+    await server.start()
+    (first,) = _calls(f"127.0.0.1:{port}", 1)
+    await asyncio.to_thread(first.result)
+    handler.begun.clear()
+    counting = asyncio.create_task(handler.count())
+    calls = _calls(f"127.0.0.1:{port}", AT_ONCE)
+    time.sleep(0.5)  # noqa: ASYNC251  # that the event loop is busy is the point
+    for call in calls:
+        assert await asyncio.to_thread(call.result) == b"a message"
+    counting.cancel()
+    await server.shutdown(None)
+    return max(handler.begun) - min(handler.begun)
+
+
+async def test_many_calls_are_taken_in_at_once() -> None:
+    handler = Handler()
+    rpcs: Any = {METHOD: handler}
+    assert await _rounds(Server(rpcs, [], Callers(), []), handler) < AT_ONCE / 2
+
+
+async def test_left_to_itself_grpcio_takes_them_in_one_by_one() -> None:
+    """Where this fails, grpcio has changed, and a server of our own may no longer be needed."""
+    handler = Handler()
+    server = Server({}, [handler], Callers(), [])  # type: ignore[list-item]  # as far as grpcio asks, it is one
+    assert await _rounds(server, handler) >= AT_ONCE - 1
+
+
+async def test_calls_of_whoever_is_shut_out_are_not_begun() -> None:
+    handler, callers = Handler(), Callers()
+    rpcs: Any = {METHOD: handler}
+    server = Server(rpcs, [], callers, [])
+    port = server.add_insecure_port(b"127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method: Any = channel.unary_unary(METHOD)
+        assert await method(b"a message", timeout=10) == b"a message"
+        (peer,) = handler.peers
+        callers.refuse_all(peer)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await method(b"a message", timeout=10)
+        assert refused.value.code() is grpc.StatusCode.CANCELLED
+        assert len(handler.begun) == 1
+        callers.shut_out_no_longer(peer)
+        assert await method(b"a message", timeout=10) == b"a message"
+    await server.shutdown(None)
+
+
+async def test_a_server_that_stops_lets_calls_finish_and_takes_no_more() -> None:
+    handler = Handler()
+    rpcs: Any = {METHOD: handler}
+    server = Server(rpcs, [], Callers(), [])
+    port = server.add_insecure_port(b"127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method: Any = channel.stream_unary(METHOD)
+        under_way = method(timeout=10)
+        await under_way.wait_for_connection()
+        await asyncio.wait_for(handler.called.wait(), 10)
+        stopping = asyncio.create_task(server.shutdown(10))
+        await under_way.write(b"a message")
+        assert await under_way == b"a message"
+    await asyncio.wait_for(stopping, 5)
+    assert not await server.wait_for_termination(None)
