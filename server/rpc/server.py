@@ -48,6 +48,9 @@ OPTIONS = [
     # See compression.py.
     ("grpc.per_message_decompression", 0),
     ("grpc.compression_enabled_algorithms_bitset", ACCEPTED),
+    ("grpc.per_message_compression", 0),
+    # It keeps books on every connection and call, which nobody can ask for.
+    ("grpc.enable_channelz", 0),
     # What was written is answered, whatever its size.
     ("grpc.max_send_message_length", -1),
     # Of what is larger than the first grpcio refuses some, by chance, with an error that holds the names of all fields.
