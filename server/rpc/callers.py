@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
@@ -29,6 +29,8 @@ FEW_WASTED, PAUSE = 10, 0.15
 # Who gives a call up so shortly before its deadline does so because of that, and who has let it wait for so long had to
 # hold it open, of which a connection has few; in seconds.
 ABOUT_NOW, A_WHILE = 0.05, 0.1
+# How often a call that may not begin yet asks again; in seconds.
+WAIT = 0.01
 
 
 class Callers:
@@ -49,6 +51,10 @@ class Callers:
         # Who is to be shut out, and who is, or will be in a moment.
         self._unwelcome: SimpleQueue[str] = SimpleQueue()
         self._shut_out: set[str] = set()
+        # Who may be; how often it has been looked, who was there, and whether memory is short.
+        self._suspects: set[str] = set()
+        self._looks, self._is_short = 0, False
+        self._there: Set[str] = frozenset()
 
     def open(self, call: Context, metadata_bytes: int, organization_id: str) -> None:
         """Remembers a call whose key is good."""
@@ -118,21 +124,46 @@ class Callers:
     def refuse_all(self, peer: str) -> None:
         """Has a peer shut out, with all its calls."""
         if peer not in self._shut_out:
-            self._shut_out.add(peer)
+            self.shut_out(peer)
             self._unwelcome.put(peer)
 
-    @property
-    def are_shut_out(self) -> bool:
-        """Whether any peer is shut out."""
-        return bool(self._shut_out)
+    def shut_out(self, peer: str) -> None:
+        """Takes no more calls of a peer."""
+        self._shut_out.add(peer)
 
-    def is_shut_out(self, call: Context) -> bool:
-        """Tells whether a call's peer is shut out: nobody waits for the answer then."""
-        return call.peer() in self._shut_out
+    def suspected(self, peer: str) -> None:
+        """Has calls of a stranger wait, while memory is short, until it is known whether it is shut out."""
+        self._suspects.add(peer)
 
-    def shut_out_no_longer(self, peer: str) -> None:
-        """Takes calls of a peer again: its connection has ended, and whoever has its port next is another."""
+    def heard(self, peer: str) -> None:
+        """Takes calls of a peer: it is no suspect, or its connection has ended, and whoever has its port is another."""
+        self._suspects.discard(peer)
         self._shut_out.discard(peer)
+
+    def looked(self, there: Set[str] = frozenset(), *, is_short: bool = False) -> None:
+        """Counts that it was looked who is a suspect; where memory is short, `there` is who is connected."""
+        self._there = there
+        self._is_short = is_short
+        self._looks += 1
+
+    @property
+    def have_to_wait(self) -> bool:
+        """Whether some calls have to wait until they may begin, or may not at all."""
+        return self._is_short or bool(self._shut_out)
+
+    async def may_begin(self, call: Context) -> bool:
+        """Tells whether a call is to be begun, whose metadata nobody has seen: not if its peer is shut out.
+
+        While memory is short, a stranger's call waits until it was looked who is there and what they have sent.
+        """
+        peer, looks = call.peer(), self._looks + 2
+        while peer not in self._shut_out:
+            if not self._is_short or peer in self._organizations:
+                return True
+            if self._looks >= looks and peer not in self._suspects:
+                return peer in self._there
+            await asyncio.sleep(WAIT)
+        return False
 
     def unwelcome(self, timeout: float) -> set[str]:
         """Returns the peers to be shut out, as soon as there is one; after so long, in seconds, there may be none."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from server.operations.memory import can_tell
 from server.rpc import descriptors
-from server.rpc.descriptors import ESTABLISHED, TcpSockets
+from server.rpc.descriptors import CLOSED, ESTABLISHED, TcpSockets
 
 
 class Connection(NamedTuple):
@@ -97,8 +97,17 @@ class Connections:
         self._sockets = TcpSockets(port)
 
     def look(self) -> list[Connection]:
-        """Returns those that are there."""
-        return [Connection(peer, tcp.received, file) for file, peer, tcp in self._sockets.look() if peer]
+        """Returns those that are there.
+
+        Of what was sent by whoever has reset its connection since, nothing more is read: nobody waits for an answer.
+        """
+        there = []
+        for file, peer, tcp in self._sockets.look():
+            if tcp.state == CLOSED:
+                descriptors.abort(file)
+            elif peer:
+                there.append(Connection(peer, tcp.received, file))
+        return there
 
 
 async def watch_forever(look_until: Callable[[threading.Event], None]) -> None:

@@ -47,7 +47,7 @@ class Tcp(NamedTuple):
 
 
 # Values of `Tcp.state`.
-ESTABLISHED, LISTENING = 1, 10
+ESTABLISHED, CLOSED, LISTENING = 1, 7, 10
 
 
 class TcpSockets:

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 # How often it is looked whether there is a flood, which can take a gigabyte of memory a second, and how often while
 # there may be one; in seconds. Each look takes the event loop from its calls.
-LOOK_EVERY, LOOK_AGAIN = 0.05, 0.02
+LOOK_EVERY, LOOK_AGAIN = 0.025, 0.02
 # How many times as long as a look took the next is put off: where there are many connections, it takes milliseconds.
 REST = 2
 # While grpcio is saturated, and in the second after somebody was unwelcome, or memory short, everybody has to make do
@@ -64,7 +64,7 @@ class _Watch:
         self._second_ends = 0.0
         # While an attack goes on, for what is known of it; and while it is one that newcomers make.
         self._besieged_until = self._overrun_until = 0.0
-        self._silenced = Silenced(callers.shut_out_no_longer)
+        self._silenced = Silenced(callers)
 
     def look_until(self, stopped: threading.Event) -> None:
         """Looks again and again, and at once where somebody is unwelcome."""
@@ -76,6 +76,7 @@ class _Watch:
                 wait = LOOK_AGAIN if self._look(unwelcome, gauge.strain(now), now) else LOOK_EVERY
                 self._accept_newcomers(now)
                 stopped.wait(min(LOOK_AGAIN, REST * (time.thread_time() - began)))
+        self._callers.looked()
         self._listeners.accept_all()
         self._silenced.cut_off_all()
 
@@ -87,6 +88,7 @@ class _Watch:
         is_besieged = now < self._besieged_until
         may_go_on = is_besieged or strain.is_busy
         if not (may_go_on or self._silenced) and now < self._second_ends:
+            self._callers.looked()
             return False
         found = self._connections.look()
         sent = self._beside.lately({each.peer: self._silenced.received(each) for each in found})
@@ -103,6 +105,7 @@ class _Watch:
             self._hold_newcomers_back(now)
         self._judge_suspects(unwelcome | sent.more_than_messages(least), sent.holders, strain, now)
         self._shut_out(found, unwelcome, flooding, now)
+        self._callers.looked({each.peer for each in found}, is_short=strain.is_short)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
             # What was too much stays counted, for it may not have been read yet.
@@ -143,7 +146,7 @@ class _Watch:
                 silenced += self._silenced.silence(each, now, for_good=each.peer in unwelcome)
         for peer in unwelcome - {each.peer for each in found}:
             # It came, was read, and went before it could be silenced; so will the next.
-            self._callers.shut_out_no_longer(peer)
+            self._callers.heard(peer)
             self._hold_newcomers_back(now)
         if silenced:
             logger.warning("connections are silenced that send more than calls with good keys take: %d", silenced)

@@ -67,7 +67,7 @@ class Server(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
                 self._last.set_exception(error)
             return
         self._take_next(method)
-        if self._callers.are_shut_out and self._callers.is_shut_out(self._context(call)):
+        if self._callers.have_to_wait and not await self._callers.may_begin(self._context(call)):
             return
         name = method.decode()
         answer = cygrpc._handle_stream_unary_rpc(self._rpcs[name], call, self._event_loop)  # noqa: SLF001

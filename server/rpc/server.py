@@ -60,7 +60,7 @@ OPTIONS = [
     # Connections and what they may hold.
     ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS // LISTENERS),
     # What is read at once, unless a frame is larger: a few kilobytes of headers may become megabytes of metadata.
-    ("grpc.experimental.tcp_max_read_buffer_size", 8 << 10),
+    ("grpc.experimental.tcp_max_read_buffer_size", 4 << 10),
     ("grpc.tcp_receive_buffer_size", 32 << 10),
     # Only who has acknowledged our limits is held to them.
     ("grpc.http2.settings_timeout", 10_000),

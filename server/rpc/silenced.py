@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
+from server.rpc.callers import Callers
 from server.rpc.connections import Connection, Taken
 
 # For how long, in seconds; then they are cut off.
@@ -31,10 +32,10 @@ class _Silent:
 
 
 class Silenced:
-    """The connections that are silent, by peer. `ended` is told of each when it is so no longer."""
+    """The connections that are silent, by peer. `callers` are told of each."""
 
-    def __init__(self, ended: Callable[[str], None]) -> None:
-        self._ended = ended
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
         self._silent: dict[str, _Silent] = {}
 
     def __len__(self) -> int:
@@ -55,11 +56,12 @@ class Silenced:
         if silent is None:
             taken = connection.take()
             if taken is None:
-                self._ended(connection.peer)
+                self._callers.heard(connection.peer)
                 return False
+            self._callers.suspected(connection.peer)
             silent = self._silent[connection.peer] = _Silent(taken, now)
         if for_good and silent.is_suspect:
-            silent.condemn()
+            self._condemn(connection.peer)
         return was_heard
 
     def look(self, guilty: Container[str], doubt: Callable[[str], float], now: float, *, may_hear: bool) -> None:
@@ -75,7 +77,7 @@ class Silenced:
                 if is_over and (silent.taken.is_let_go() or silent.since + 2 * SILENCE <= now):
                     self._end(peer).close()
             elif is_over or (peer in guilty and silent.since + doubt(peer) <= now):
-                silent.condemn()
+                self._condemn(peer)
             elif may_hear and peer not in guilty:
                 may_hear = False
                 self._end(peer).give_back()
@@ -85,7 +87,12 @@ class Silenced:
         for peer in list(self._silent):
             self._end(peer).close()
 
+    def _condemn(self, peer: str) -> None:
+        # Before grpcio hears of its end, and tells of each of its calls.
+        self._callers.shut_out(peer)
+        self._silent[peer].condemn()
+
     def _end(self, peer: str) -> Taken:
         # Before the port is anybody else's.
-        self._ended(peer)
+        self._callers.heard(peer)
         return self._silent.pop(peer).taken

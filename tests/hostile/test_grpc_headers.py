@@ -111,17 +111,23 @@ def test_many_fields_from_callers_who_come_again(
         pass
 
 
-@pytest.mark.parametrize(
-    ("size", "fields"),
-    [(4, EMPTY), *(pytest.param(*case, marks=alone) for case in [(4, LONG), (32, SHORT), (64, EMPTY)])],
-)
+GONE_AT_ONCE = [(4, 1, LONG), (32, 1, LONG), (32, 1, SHORT), (64, 1, EMPTY), (4, 10, LONG), (64, 10, SHORT)]
+
+
+@pytest.mark.parametrize("attack", [(4, 1, EMPTY), *(pytest.param(case, marks=alone) for case in GONE_AT_ONCE)])
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "without an end"])
 @pytest.mark.parametrize("reset", [False, True], ids=["closing", "resetting"])
 def test_many_fields_from_callers_who_are_gone_at_once(
-    deployment: Deployment, size: int, fields: tuple[tuple[str, str], int], reset: bool
+    deployment: Deployment, attack: tuple[int, int, tuple[tuple[str, str], int]], whole: bool, reset: bool
 ) -> None:
-    attack = gone_at_once(bomb(1, CREATE, *fields), seconds=FLOOD_SECONDS, reset=reset)
+    size, calls, fields = attack
+    data = b"".join(bomb(2 * call + 1, CREATE, *fields, whole=whole) for call in range(calls if whole else 1))
     with (
         others_unhurt(deployment, WORST_OF_CROWDS, WORST_OF_NEWCOMERS),
-        crowd(size, lambda: Wire(deployment.service.grpc_address), attack),
+        crowd(
+            size,
+            lambda: Wire(deployment.service.grpc_address),
+            gone_at_once(data, seconds=FLOOD_SECONDS, reset=reset),
+        ),
     ):
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -180,3 +181,18 @@ def test_what_grpcio_has_ended_meanwhile_is_ended_for_the_peer_too() -> None:
         taken.give_back()
         with pytest.raises(ConnectionResetError):
             peer.recv(1)
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["seen before", "never seen"])
+def test_nothing_is_read_of_whoever_has_reset_the_connection(is_known: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
+        accepted, _ = server.accept()
+        connections = Connections(server.getsockname()[1])
+        if is_known:
+            assert len(connections.look()) == 1
+        peer.sendall(b"a message")
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        assert connections.look() == []
+        with accepted, pytest.raises(OSError, match=r"not connected|reset"):
+            accepted.recv(1)

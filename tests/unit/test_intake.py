@@ -101,7 +101,7 @@ async def test_calls_of_whoever_is_shut_out_are_not_begun() -> None:
             await method(b"a message", timeout=10)
         assert refused.value.code() is grpc.StatusCode.CANCELLED
         assert len(handler.begun) == 1
-        callers.shut_out_no_longer(peer)
+        callers.heard(peer)
         assert await method(b"a message", timeout=10) == b"a message"
     await server.shutdown(None)
 
