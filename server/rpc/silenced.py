@@ -50,7 +50,7 @@ class Silenced:
         return connection.received if silent is None else silent.taken.read
 
     def silence(self, connection: Connection, now: float, *, for_good: bool) -> bool:
-        """Silences a suspect, or for good one that is more, and tells whether it was heard until now."""
+        """Silences a suspect, or for good one that is more or is gone, and tells whether it was heard until now."""
         silent = self._silent.get(connection.peer)
         was_heard = silent is None
         if silent is None:
@@ -60,7 +60,7 @@ class Silenced:
                 return False
             self._callers.suspected(connection.peer)
             silent = self._silent[connection.peer] = _Silent(taken, now)
-        if for_good and silent.is_suspect:
+        if silent.is_suspect and (for_good or not silent.taken.is_open()):
             self._condemn(connection.peer)
         return was_heard
 

@@ -111,23 +111,32 @@ def test_many_fields_from_callers_who_come_again(
         pass
 
 
-GONE_AT_ONCE = [(4, 1, LONG), (32, 1, LONG), (32, 1, SHORT), (64, 1, EMPTY), (4, 10, LONG), (64, 10, SHORT)]
-
-
-@pytest.mark.parametrize("attack", [(4, 1, EMPTY), *(pytest.param(case, marks=alone) for case in GONE_AT_ONCE)])
-@pytest.mark.parametrize("whole", [True, False], ids=["whole", "without an end"])
+@pytest.mark.parametrize(
+    ("size", "fields"),
+    [(4, EMPTY), *(pytest.param(*case, marks=alone) for case in [(4, LONG), (32, SHORT), (64, EMPTY)])],
+)
 @pytest.mark.parametrize("reset", [False, True], ids=["closing", "resetting"])
 def test_many_fields_from_callers_who_are_gone_at_once(
-    deployment: Deployment, attack: tuple[int, int, tuple[tuple[str, str], int]], whole: bool, reset: bool
+    deployment: Deployment, size: int, fields: tuple[tuple[str, str], int], reset: bool
 ) -> None:
-    size, calls, fields = attack
-    data = b"".join(bomb(2 * call + 1, CREATE, *fields, whole=whole) for call in range(calls if whole else 1))
+    attack = gone_at_once(bomb(1, CREATE, *fields), seconds=FLOOD_SECONDS, reset=reset)
     with (
         others_unhurt(deployment, WORST_OF_CROWDS, WORST_OF_NEWCOMERS),
-        crowd(
-            size,
-            lambda: Wire(deployment.service.grpc_address),
-            gone_at_once(data, seconds=FLOOD_SECONDS, reset=reset),
-        ),
+        crowd(size, lambda: Wire(deployment.service.grpc_address), attack),
+    ):
+        pass
+
+
+@alone
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "without an end"])
+@pytest.mark.parametrize(("size", "calls"), [(32, 1), (4, 10)])
+def test_many_fields_of_which_most_are_unread_when_their_sender_is_gone(
+    deployment: Deployment, size: int, calls: int, whole: bool
+) -> None:
+    data = b"".join(bomb(2 * call + 1, CREATE, *LONG, whole=whole) for call in range(calls if whole else 1))
+    attack = gone_at_once(data, seconds=FLOOD_SECONDS, reset=True)
+    with (
+        others_unhurt(deployment, WORST_OF_CROWDS, WORST_OF_NEWCOMERS),
+        crowd(size, lambda: Wire(deployment.service.grpc_address), attack),
     ):
         pass
