@@ -67,6 +67,8 @@ OPTIONS = [
     # Left on, a call whose headers are too large is kept for up to a second before it is refused, with its headers.
     ("grpc.http.tarpit", 0),
     ("grpc.max_concurrent_streams", MAX_CALLS),
+    # Calls that have their answers count until the event loop comes round, when there may be as many new ones.
+    ("grpc.http2.max_deallocating_streams", MAX_CALLS),
     # What a call may send before its message is asked for. Left to find out by itself what a connection can carry,
     # grpcio lets it be megabytes.
     ("grpc.http2.lookahead_bytes", UNASKED_BYTES),
