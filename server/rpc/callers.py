@@ -51,9 +51,9 @@ class Callers:
         # Who is to be shut out, and who is, or will be in a moment.
         self._unwelcome: SimpleQueue[str] = SimpleQueue()
         self._shut_out: set[str] = set()
-        # Who may be; how often it has been looked, who was there, and whether memory is short.
+        # Who may be; how often it has been looked, who was there, and whether newcomers fill the memory.
         self._suspects: set[str] = set()
-        self._looks, self._is_short = 0, False
+        self._looks, self._is_flooded = 0, False
         self._there: Set[str] = frozenset()
 
     def open(self, call: Context, metadata_bytes: int, organization_id: str) -> None:
@@ -132,7 +132,7 @@ class Callers:
         self._shut_out.add(peer)
 
     def suspected(self, peer: str) -> None:
-        """Has calls of a stranger wait, while memory is short, until it is known whether it is shut out."""
+        """Has calls of a stranger wait, while newcomers fill the memory, until it is known whether it is shut out."""
         self._suspects.add(peer)
 
     def heard(self, peer: str) -> None:
@@ -140,25 +140,26 @@ class Callers:
         self._suspects.discard(peer)
         self._shut_out.discard(peer)
 
-    def looked(self, there: Set[str] = frozenset(), *, is_short: bool = False) -> None:
-        """Counts that it was looked who is a suspect; where memory is short, `there` is who is connected."""
+    def looked(self, there: Set[str] = frozenset(), *, is_flooded: bool = False) -> None:
+        """Counts that it was looked who is a suspect; where newcomers fill the memory, `there` is who is connected."""
         self._there = there
-        self._is_short = is_short
+        self._is_flooded = is_flooded
         self._looks += 1
 
     @property
     def have_to_wait(self) -> bool:
         """Whether some calls have to wait until they may begin, or may not at all."""
-        return self._is_short or bool(self._shut_out)
+        return self._is_flooded or bool(self._shut_out)
 
     async def may_begin(self, call: Context) -> bool:
         """Tells whether a call is to be begun, whose metadata nobody has seen: not if its peer is shut out.
 
-        While memory is short, a stranger's call waits until it was looked who is there and what they have sent.
+        While newcomers fill the memory, a stranger's call waits until it was looked who is there and what they have
+        sent. At other times it must not: its message may come with it, and is a stranger's until the call has begun.
         """
         peer, looks = call.peer(), self._looks + 2
         while peer not in self._shut_out:
-            if not self._is_short or peer in self._organizations:
+            if not self._is_flooded or peer in self._organizations:
                 return True
             if self._looks >= looks and peer not in self._suspects:
                 return peer in self._there

@@ -55,7 +55,7 @@ class TcpSockets:
 
     def __init__(self, port: int) -> None:
         self._port = port.to_bytes(2, "big")
-        # By file, the cookie of what it was when it was last looked at, and, where that is one of these, the peer.
+        # By file, the cookie of what it was when it was last looked at, and, where that has this port, the peer.
         self._cookies: list[int] = []
         self._peers: list[str | None] = []
 
@@ -80,10 +80,10 @@ class TcpSockets:
                     yield file, peer, _tcp(info)
 
     def _peer(self, file: int) -> str | None:
-        """Returns the name of the peer, empty where there is none, or None where it is none of these sockets."""
+        """Returns the name of the peer, empty where there is none, or None where the port on our side is another."""
         name = ctypes.create_string_buffer(128)
         is_ours = not _libc.getsockname(file, name, ctypes.byref(ctypes.c_uint(128))) and name.raw[2:4] == self._port
-        return peer_name(file) if is_ours and tcp_of(file) is not None else None
+        return peer_name(file) if is_ours else None
 
 
 def tcp_of(file: int) -> Tcp | None:

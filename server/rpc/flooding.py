@@ -105,7 +105,7 @@ class _Watch:
             self._hold_newcomers_back(now)
         self._judge_suspects(unwelcome | sent.more_than_messages(least), sent.holders, strain, now)
         self._shut_out(found, unwelcome, flooding, now)
-        self._callers.looked({each.peer for each in found}, is_short=strain.is_short)
+        self._callers.looked(sent.excess.keys(), is_flooded=strain.is_short and now < self._overrun_until)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
             # What was too much stays counted, for it may not have been read yet.

@@ -132,12 +132,13 @@ def listen(server: Server, address: Address, *, share_port: bool, certificates: 
 def _add_port(server: Server, address: bytes, certificates: Certificates | None) -> int:
     port: int
     if certificates is None:
-        port = server.add_insecure_port(address)
+        port, problem = server.add_insecure_port(address), "the port is another's by now; set PARTICIPANTS_GRPC_ADDRESS"
     else:
         port = server.add_secure_port(address, server_credentials(certificates))
-    if not port:
         # The port was free, and OpenSSL takes the files. What grpcio is built with knows fewer curves.
-        raise ConfigurationError("the TLS files cannot be used by gRPC; take an RSA or a P-256 key")
+        problem = "the TLS files cannot be used by gRPC; take an RSA or a P-256 key"
+    if not port:
+        raise ConfigurationError(problem)
     return port
 
 

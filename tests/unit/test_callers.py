@@ -41,36 +41,36 @@ def callers() -> Callers:
     return callers
 
 
-async def test_nobody_waits_while_there_is_memory(callers: Callers) -> None:
+async def test_nobody_waits_while_no_newcomers_flood(callers: Callers) -> None:
     callers.looked({STRANGER})
     callers.suspected(STRANGER)
     assert not callers.have_to_wait
     assert await (await _begins(callers, STRANGER))
 
 
-async def test_a_stranger_waits_until_it_has_been_looked_twice_while_memory_is_short(callers: Callers) -> None:
+async def test_a_stranger_waits_until_it_has_been_looked_twice_while_newcomers_flood(callers: Callers) -> None:
     """The first look may have begun before the stranger came."""
-    callers.looked({STRANGER}, is_short=True)
+    callers.looked({STRANGER}, is_flooded=True)
     assert callers.have_to_wait
     begins = await _begins(callers, STRANGER)
-    callers.looked({STRANGER}, is_short=True)
+    callers.looked({STRANGER}, is_flooded=True)
     assert not await _done(begins)
-    callers.looked({STRANGER}, is_short=True)
+    callers.looked({STRANGER}, is_flooded=True)
     assert await _done(begins)
     assert begins.result()
 
 
 async def test_a_key_holder_does_not(callers: Callers) -> None:
-    callers.looked({HOLDER}, is_short=True)
+    callers.looked({HOLDER}, is_flooded=True)
     assert await (await _begins(callers, HOLDER))
 
 
 async def test_a_suspect_waits_until_it_is_heard(callers: Callers) -> None:
     callers.suspected(STRANGER)
-    callers.looked({STRANGER}, is_short=True)
+    callers.looked({STRANGER}, is_flooded=True)
     begins = await _begins(callers, STRANGER)
     for _ in range(3):
-        callers.looked({STRANGER}, is_short=True)
+        callers.looked({STRANGER}, is_flooded=True)
         assert not await _done(begins)
     callers.heard(STRANGER)
     assert await _done(begins)
@@ -79,22 +79,22 @@ async def test_a_suspect_waits_until_it_is_heard(callers: Callers) -> None:
 
 async def test_nothing_begins_of_a_suspect_that_is_shut_out(callers: Callers) -> None:
     callers.suspected(STRANGER)
-    callers.looked({STRANGER}, is_short=True)
+    callers.looked({STRANGER}, is_flooded=True)
     begins = await _begins(callers, STRANGER)
     callers.shut_out(STRANGER)
     assert not await begins
 
 
 async def test_nothing_begins_of_a_stranger_who_is_gone(callers: Callers) -> None:
-    callers.looked({STRANGER}, is_short=True)
+    callers.looked({STRANGER}, is_flooded=True)
     begins = await _begins(callers, STRANGER)
     for _ in range(2):
-        callers.looked(set(), is_short=True)
+        callers.looked(set(), is_flooded=True)
     assert not await begins
 
 
-async def test_strangers_wait_no_longer_once_there_is_memory(callers: Callers) -> None:
-    callers.looked({STRANGER}, is_short=True)
+async def test_strangers_wait_no_longer_once_they_do_not_flood(callers: Callers) -> None:
+    callers.looked({STRANGER}, is_flooded=True)
     begins = await _begins(callers, STRANGER)
     assert not await _done(begins)
     callers.looked()
