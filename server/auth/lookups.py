@@ -52,9 +52,7 @@ class KeyLookups:
                 raise Unavailable
             found = self._waiting[key] = asyncio.get_running_loop().create_future()
             if len(self._queries) < MAX_QUERIES:
-                query = asyncio.create_task(self._run())
-                self._queries.add(query)
-                query.add_done_callback(self._queries.discard)
+                self._queries.add(asyncio.create_task(self._run()))
         # Others may wait for the same key when this caller leaves.
         return await asyncio.shield(found)
 
@@ -76,19 +74,25 @@ class KeyLookups:
         self._waiting.clear()
 
     async def _run(self) -> None:
-        while self._waiting:
-            group = {key: self._waiting.pop(key) for key in list(islice(self._waiting, MAX_GROUP))}
-            asked = time.monotonic()
-            try:
-                records = await self.find_all(list(group))
-            except asyncio.CancelledError:
-                _fail(group.values(), Unavailable())
-                raise
-            except Exception as error:  # noqa: BLE001  # whoever waits is told
-                _fail(group.values(), error)
-            else:
-                for key, found in group.items():
-                    found.set_result(Found(records.get(key), asked))
+        try:
+            while self._waiting:
+                await self._look_up({key: self._waiting.pop(key) for key in list(islice(self._waiting, MAX_GROUP))})
+        finally:
+            # At once, for whoever comes before the event loop has seen this task end must not rely on it.
+            self._queries.discard(asyncio.current_task())
+
+    async def _look_up(self, group: Mapping[KeyReference, asyncio.Future[Found]]) -> None:
+        asked = time.monotonic()
+        try:
+            records = await self.find_all(list(group))
+        except asyncio.CancelledError:
+            _fail(group.values(), Unavailable())
+            raise
+        except Exception as error:  # noqa: BLE001  # whoever waits is told
+            _fail(group.values(), error)
+        else:
+            for key, found in group.items():
+                found.set_result(Found(records.get(key), asked))
 
 
 def _fail(waiting: Iterable[asyncio.Future[Found]], error: Exception) -> None:

@@ -130,6 +130,21 @@ async def test_a_key_created_while_it_was_looked_up_works_at_once(store: Store, 
     assert await after == ORGANIZATION
 
 
+async def test_a_call_that_comes_as_all_queries_end_is_looked_up(store: Store, authenticator: Authenticator) -> None:
+    calls = []
+    for _ in range(lookups.MAX_QUERIES):
+        calls.append(asyncio.create_task(authenticator.authenticate(guess(), soon())))
+        await settle()
+    for _ in calls:
+        store.turn.release()
+    # It comes after the queries have ended, and before the event loop has done with their tasks.
+    late = asyncio.create_task(authenticator.authenticate(store.create(), soon()))
+    await settle()
+    store.turn.release()
+    assert await asyncio.wait_for(late, 1) == ORGANIZATION
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
 async def test_garbage_is_refused_without_a_look_up(store: Store, authenticator: Authenticator) -> None:
     key = store.create()
     for garbage in ("", "nonsense", key[:-1], key[:-1] + ("A" if key[-1] != "A" else "B"), key.swapcase()):
