@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 # How often it is looked whether there is a flood, which can take a gigabyte of memory a second, and how often while
 # there may be one; in seconds. Each look takes the event loop from its calls.
 LOOK_EVERY, LOOK_AGAIN = 0.025, 0.02
-# How many times as long as a look took the next is put off: where there are many connections, it takes milliseconds.
-REST = 2
+# A look that takes so long, where there are many connections, is followed by a rest so many times as long; in seconds.
+LONG_LOOK, REST = 0.001, 2
 # While grpcio is saturated, and in the second after somebody was unwelcome, or memory short, everybody has to make do
 # with what a first call takes, beside those taken in and their messages, which wait, too, while memory is short; while
 # it is critical with what a plain call takes; and with what TLS takes before it.
@@ -75,7 +75,9 @@ class _Watch:
                 unwelcome, now, began = self._callers.unwelcome(wait), time.monotonic(), time.thread_time()
                 wait = LOOK_AGAIN if self._look(unwelcome, gauge.strain(now), now) else LOOK_EVERY
                 self._accept_newcomers(now)
-                stopped.wait(min(LOOK_AGAIN, REST * (time.thread_time() - began)))
+                took = time.thread_time() - began
+                if took > LONG_LOOK:
+                    stopped.wait(min(LOOK_AGAIN, REST * took))
         self._callers.looked()
         self._listeners.accept_all()
         self._silenced.cut_off_all()
