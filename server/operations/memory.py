@@ -6,13 +6,17 @@ import asyncio
 import ctypes
 import gc
 import os
+import time
 from contextlib import closing
 from pathlib import Path
 
-# How often it is looked at, in seconds: to find what is free stops everything else for some milliseconds.
-LOOK_EVERY = 5.0
-# What may be free without being given back, in bytes.
-SLACK = 16 << 20
+# How often it is looked at, in seconds.
+LOOK_EVERY = 0.5
+# More than this, in bytes, is given back as soon as it is no more needed, lest memory be taken for short.
+MUCH = 64 << 20
+# More than this is given back after so long, in seconds: to find what is free stops everything else for some
+# milliseconds.
+SLACK, GIVE_BACK_EVERY = 16 << 20, 5.0
 
 _STATM = Path("/proc/self/statm")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -50,12 +54,16 @@ async def give_back_forever() -> None:
     libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
     libc.mallopt(_M_TRIM_THRESHOLD, _MOST_FREE)
     with closing(ResidentMemory()) as memory:
-        least = memory.bytes()
+        since = time.monotonic()
+        before = least = kept = memory.bytes()
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            resident = memory.bytes()
-            least = min(least, resident)
-            if resident > least + SLACK:
+            resident, now = memory.bytes(), time.monotonic()
+            least, kept = min(least, resident), min(kept, resident)
+            is_much = resident > kept + MUCH and resident <= before
+            before = resident
+            if is_much or (resident > least + SLACK and now - since > GIVE_BACK_EVERY):
                 # grpcio leaves the metadata of each call in a cycle.
                 gc.collect()
                 await asyncio.to_thread(libc.malloc_trim, 0)
+                since, kept = now, memory.bytes()

@@ -31,6 +31,9 @@ from server.rpc.receiving import MAX_REQUEST_BYTES, Receiver, malformed
 # many as a page may have, and see ANSWER_COPIES.
 CALL_BYTES = 160 << 10
 LIST_BYTES = 2_560 << 10
+# What a byte of a message may take while that is parsed: two may be an item, of which protobuf keeps where it is, twice
+# while it makes room for more.
+PARSED_BYTES = 16
 # Python holds an answer until the caller has taken it, and so does grpcio.
 ANSWER_COPIES = 2
 
@@ -153,11 +156,16 @@ class IncomingCall:
         message = await rpc.receiver.receive(self._context, self._task, self._room, organization_id, deadline)
         rpc.callers.arrived(self._context, len(message))
         if len(message) > LARGE_BYTES or is_compressed(message):
-            request = await rpc.interceptor.stints.run(lambda: _parsed(rpc, message))
+            request = await rpc.interceptor.stints.run(lambda: self._parse_large(message))
         else:
             request = _parsed(rpc, message)
         self._room.resize(rpc.call_bytes)
         return request
+
+    def _parse_large(self, message: bytes) -> Message:
+        # Held meanwhile, lest it pass for what is sent outside of calls.
+        self._room.resize(PARSED_BYTES * (MAX_REQUEST_BYTES if is_compressed(message) else len(message)))
+        return _parsed(self._rpc, message)
 
     def _close(self, _task: object) -> None:
         self._room.release()
