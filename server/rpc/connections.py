@@ -34,7 +34,7 @@ class Connection(NamedTuple):
 
     def abort(self) -> bool:
         """Ends the connection, and tells whether it was there still; grpcio takes it for the peer's doing."""
-        return self._is_there() and descriptors.abort(self.file)
+        return descriptors.abort_if(self.file, lambda held: descriptors.peer_name(held) == self.peer)
 
     def _is_there(self) -> bool:
         return descriptors.peer_name(self.file) == self.peer
@@ -104,10 +104,15 @@ class Connections:
         there = []
         for file, peer, tcp in self._sockets.look():
             if tcp.state == CLOSED:
-                descriptors.abort(file)
+                descriptors.abort_if(file, _is_reset)
             elif peer:
                 there.append(Connection(peer, tcp.received, file))
         return there
+
+
+def _is_reset(file: int) -> bool:
+    tcp = descriptors.tcp_of(file)
+    return tcp is not None and tcp.state == CLOSED
 
 
 async def watch_forever(look_until: Callable[[threading.Event], None]) -> None:

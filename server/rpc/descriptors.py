@@ -174,6 +174,19 @@ def abort(file: int) -> bool:
     return not _libc.connect(file, _NOWHERE, len(_NOWHERE))
 
 
+def abort_if(file: int, is_meant: Callable[[int], bool]) -> bool:
+    """Ends a connection like `abort`, if it is the one that is meant, and tells whether it did.
+
+    Asked of the number that grpcio knows, this could come true of one connection and end another, which has the number
+    by then, as where thousands come and go. So it is asked of another number of the same, while there is one.
+    """
+    held = duplicate(file)
+    asked = file if held < 0 else held
+    is_ended = is_meant(asked) and abort(asked)
+    close(held)
+    return is_ended
+
+
 def close(*files: int) -> None:
     """Closes files; -1 is none."""
     for file in files:

@@ -103,7 +103,8 @@ class _Watch:
                 unwelcome |= sent.most(heard)
         if self._newcomers.are_many and strain.is_short and (flooding or strain.is_filling):
             self._hold_newcomers_back(now)
-        if strain.is_saturated and self._newcomers.go_unseen(now, sent.excess.keys() | sent.holders):
+        may_be_newcomers = strain.is_saturated or (strain.is_busy and self._newcomers.are_very_many)
+        if may_be_newcomers and self._newcomers.go_unseen(now, sent.excess.keys() | sent.holders):
             self._hold_newcomers_back(now)
         self._judge_suspects(unwelcome | sent.more_than_messages(least), sent.holders, strain, now)
         self._shut_out(found, unwelcome, flooding, now)

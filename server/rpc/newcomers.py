@@ -13,6 +13,8 @@ LATELY = 0.1
 # So many who came lately are many; and so many of them who went unseen are more than clients are who make a new
 # connection for each call.
 MANY, UNSEEN = 16, 40
+# So many who came lately are a flood, if fewer than half of them are there.
+VERY_MANY = 400
 # Who is there is looked at at least this often, where it matters who went unseen; in seconds.
 LOOK_EVERY = 0.2
 
@@ -40,7 +42,16 @@ class Newcomers:
     @property
     def are_many(self) -> bool:
         """Whether many came lately."""
-        return self._file < 0 or self._came[-1][1] - self._came[0][1] >= MANY
+        return self._file < 0 or self._came_lately >= MANY
+
+    @property
+    def are_very_many(self) -> bool:
+        """Whether very many came lately."""
+        return self._came_lately >= VERY_MANY
+
+    @property
+    def _came_lately(self) -> int:
+        return self._came[-1][1] - self._came[0][1]
 
     def look(self, now: float) -> None:
         """Counts those who have come."""
@@ -50,9 +61,12 @@ class Newcomers:
             came.popleft()
 
     def go_unseen(self, now: float, peers: Set[str]) -> bool:
-        """Tells whether many went unseen lately. `peers` are those who are there, or have called."""
-        self._seen += len(peers - self._peers)
+        """Tells whether many went unseen lately, or most of very many. `peers` are those who are there, or have called."""
+        seen = len(peers - self._peers)
+        self._seen += seen
         is_late, self._looked, self._peers = now > self._looked + LOOK_EVERY, now, peers
+        if self.are_very_many and seen < self._came_lately / 2:
+            return True
         elapsed = now - self._since
         if not is_late and elapsed < LATELY:
             return False

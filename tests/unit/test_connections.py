@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from server.rpc import descriptors
 from server.rpc.connections import Connection, Connections, Taken
 
 METHOD = "/test/Echo"
@@ -181,6 +183,24 @@ def test_what_grpcio_has_ended_meanwhile_is_ended_for_the_peer_too() -> None:
         taken.give_back()
         with pytest.raises(ConnectionResetError):
             peer.recv(1)
+
+
+def test_whoever_gets_the_number_of_a_connection_while_that_is_ended_is_not_ended() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        with socket.create_connection(address) as peer, socket.create_connection(address) as next_peer:
+            accepted, following = server.accept()[0], server.accept()[0]
+
+            def is_meant(_held: int) -> bool:
+                os.dup2(following.fileno(), accepted.fileno())
+                return True
+
+            with accepted, following:
+                assert descriptors.abort_if(accepted.fileno(), is_meant)
+                with pytest.raises(ConnectionResetError):
+                    peer.recv(1)
+                accepted.sendall(b"!")
+                assert next_peer.recv(1) == b"!"
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["seen before", "never seen"])

@@ -48,14 +48,14 @@ def test_many_who_come_at_once_are_many(address: tuple[str, int]) -> None:
 def test_many_who_are_gone_before_they_are_seen_are_told(address: tuple[str, int]) -> None:
     newcomers = _began(now=100.0)
     _come_and_go(address)
-    newcomers.look(100.0 + MOMENT)
+    _look_a_while_later(newcomers, 100.0 + MOMENT)
     assert newcomers.go_unseen(100.0 + MOMENT, set())
 
 
 def test_whoever_was_seen_is_not(address: tuple[str, int]) -> None:
     newcomers = _began(now=100.0)
     seen = _come_and_go(address)
-    newcomers.look(100.0 + MOMENT)
+    _look_a_while_later(newcomers, 100.0 + MOMENT)
     assert not newcomers.go_unseen(100.0 + MOMENT, seen)
 
 
@@ -64,5 +64,22 @@ def test_nor_is_what_was_long_ago(address: tuple[str, int]) -> None:
     newcomers.look(100.0)
     assert not newcomers.go_unseen(100.0, set())
     _come_and_go(address)
-    newcomers.look(100.0 + 2 * LOOK_EVERY)
+    _look_a_while_later(newcomers, 100.0 + 2 * LOOK_EVERY)
     assert not newcomers.go_unseen(100.0 + 2 * LOOK_EVERY, set())
+
+
+@pytest.mark.parametrize("are_there", [True, False])
+def test_very_many_are_told_at_once_if_most_are_gone(address: tuple[str, int], are_there: bool) -> None:
+    newcomers = Newcomers()
+    newcomers.look(100.0)
+    came = _come_and_go(address)
+    newcomers.look(100.0 + LATELY)
+    assert newcomers.are_very_many
+    # Nobody was looked at before.
+    assert newcomers.go_unseen(100.0 + LATELY, came if are_there else set()) is not are_there
+
+
+def _look_a_while_later(newcomers: Newcomers, now: float) -> None:
+    """Looks, also when nobody has come any more."""
+    newcomers.look(now - LATELY)
+    newcomers.look(now)
