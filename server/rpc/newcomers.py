@@ -61,7 +61,10 @@ class Newcomers:
             came.popleft()
 
     def go_unseen(self, now: float, peers: Set[str]) -> bool:
-        """Tells whether many went unseen lately, or most of very many. `peers` are those who are there, or have called."""
+        """Tells whether many went unseen lately, or most of very many.
+
+        `peers` are those who are there, or have called.
+        """
         seen = len(peers - self._peers)
         self._seen += seen
         is_late, self._looked, self._peers = now > self._looked + LOOK_EVERY, now, peers
