@@ -10,15 +10,19 @@ from typing import NamedTuple
 
 from server.operations.memory import can_tell
 from server.rpc import descriptors
-from server.rpc.descriptors import CLOSED, ESTABLISHED, TcpSockets
+from server.rpc.descriptors import CLOSED, ESTABLISHED, LISTENING, TcpSockets
 
 
 class Connection(NamedTuple):
-    """A connection as it was when it was looked at: whose, as grpcio names it, and how many bytes it had received."""
+    """A connection as it was when it was looked at: whose, as grpcio names it, and how many bytes it had received.
+
+    `is_open` tells whether its peer had not closed it.
+    """
 
     peer: str
     received: int
     file: int
+    is_open: bool
 
     def take(self) -> Taken | None:
         """Takes the connection from grpcio; None where it is gone, or where the process has too many open files."""
@@ -95,18 +99,22 @@ class Connections:
 
     def __init__(self, port: int) -> None:
         self._sockets = TcpSockets(port)
+        # How many waited to be accepted when it was last looked.
+        self.waiting = 0
 
     def look(self) -> list[Connection]:
         """Returns those that are there.
 
         Of what was sent by whoever has reset its connection since, nothing more is read: nobody waits for an answer.
         """
-        there = []
+        there, self.waiting = [], 0
         for file, peer, tcp in self._sockets.look():
-            if tcp.state == CLOSED:
+            if tcp.state == LISTENING:
+                self.waiting += tcp.waiting
+            elif tcp.state == CLOSED:
                 descriptors.abort_if(file, _is_reset)
             elif peer:
-                there.append(Connection(peer, tcp.received, file))
+                there.append(Connection(peer, tcp.received, file, tcp.state == ESTABLISHED))
         return there
 
 

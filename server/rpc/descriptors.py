@@ -20,8 +20,9 @@ from typing import NamedTuple
 # Every method of a `socket` lets the other threads run first, which for a thousand sockets takes seconds when those are
 # busy; what is called by this does not.
 _libc = ctypes.PyDLL(None)
-# In struct tcp_info of Linux: the state is the first byte, and here is how many bytes the peer has sent.
-_TCP_INFO = struct.Struct("=B127xQ")
+# In struct tcp_info of Linux: the state is the first byte; of one that listens, here is how many wait to be accepted,
+# and of others how many bytes the peer has sent.
+_TCP_INFO = struct.Struct("=B23xI100xQ")
 # In struct sockaddr_in and sockaddr_in6: the family and the port, then where the address is.
 _NAME, _ADDRESS_AT = struct.Struct("=H2s"), {socket.AF_INET: slice(4, 8), socket.AF_INET6: slice(8, 24)}
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -40,9 +41,13 @@ _NOWHERE = ctypes.create_string_buffer(16)
 
 
 class Tcp(NamedTuple):
-    """What the kernel says of a TCP socket: its state, as the kernel numbers it, and how many bytes have come."""
+    """What the kernel says of a TCP socket: its state, as the kernel numbers it, and how many bytes have come.
+
+    `waiting` is how many wait to be accepted, of one that listens.
+    """
 
     state: int
+    waiting: int
     received: int
 
 

@@ -103,9 +103,10 @@ class _Watch:
                 unwelcome |= sent.most(heard)
         if self._newcomers.are_many and strain.is_short and (flooding or strain.is_filling):
             self._hold_newcomers_back(now)
-        may_be_newcomers = strain.is_saturated or (strain.is_busy and self._newcomers.are_very_many)
-        if may_be_newcomers and self._newcomers.go_unseen(now, sent.excess.keys() | sent.holders):
-            self._hold_newcomers_back(now)
+        if strain.is_saturated or (strain.is_busy and self._newcomers.are_very_many):
+            seen = {each.peer for each in found if each.is_open} | sent.holders
+            if self._newcomers.go_unseen(now, seen, self._connections.waiting):
+                self._hold_newcomers_back(now)
         self._judge_suspects(unwelcome | sent.more_than_messages(least), sent.holders, strain, now)
         self._shut_out(found, unwelcome, flooding, now)
         self._callers.looked(sent.excess.keys(), is_flooded=strain.is_short and now < self._overrun_until)

@@ -32,12 +32,12 @@ class Newcomers:
             self._file = os.open(_COUNTERS, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             self._file = -1
-        # When it was looked, and how many had come; the first is not lately any more.
-        self._came: deque[tuple[float, int]] = deque()
+        # When it was looked, how many had come, and how many of them had been seen; the first is not lately any more.
+        self._came: deque[tuple[float, int, int]] = deque()
         self._peers: Set[str] = frozenset()
-        self._looked = 0.0
-        # Since when it is counted who went unseen, how many had come then, and how many were seen.
-        self._since, self._before, self._seen = 0.0, 0, 0
+        self._looked, self._seen = 0.0, 0
+        # Since when it is counted who went unseen, and how many had gone so until then.
+        self._since, self._unseen = 0.0, 0
 
     @property
     def are_many(self) -> bool:
@@ -56,26 +56,28 @@ class Newcomers:
     def look(self, now: float) -> None:
         """Counts those who have come."""
         came = self._came
-        came.append((now, self._opened()))
+        came.append((now, self._opened(), self._seen))
         while len(came) > 2 and came[1][0] <= now - LATELY:
             came.popleft()
 
-    def go_unseen(self, now: float, peers: Set[str]) -> bool:
+    def go_unseen(self, now: float, peers: Set[str], waiting: int) -> bool:
         """Tells whether many went unseen lately, or most of very many.
 
-        `peers` are those who are there, or have called.
+        `peers` are those who are there, or have called, and `waiting` is how many are not accepted yet.
         """
-        seen = len(peers - self._peers)
-        self._seen += seen
+        self._seen += len(peers - self._peers)
         is_late, self._looked, self._peers = now > self._looked + LOOK_EVERY, now, peers
-        if self.are_very_many and seen < self._came_lately / 2:
+        _, opened_before, seen_before = self._came[0]
+        accepted = self._came[-1][1] - waiting
+        lately = accepted - opened_before
+        if lately >= VERY_MANY and self._seen - seen_before < lately / 2:
             return True
         elapsed = now - self._since
         if not is_late and elapsed < LATELY:
             return False
-        opened = self._came[-1][1]
-        are_many = not is_late and opened - self._before - self._seen > UNSEEN * elapsed / LATELY
-        self._since, self._before, self._seen = now, opened, 0
+        are_many = not is_late and accepted - self._seen - self._unseen > UNSEEN * elapsed / LATELY
+        # Whoever has come while it was looked who is there counts for neither.
+        self._since, self._unseen = now, self._opened() - waiting - self._seen
         return are_many
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ def _come_and_go(address: tuple[str, int]) -> set[str]:
 def _began(now: float) -> Newcomers:
     newcomers = Newcomers()
     newcomers.look(now)
-    assert not newcomers.go_unseen(now, set())
+    assert not newcomers.go_unseen(now, set(), 0)
     # As if it had been looked in between.
     newcomers._looked = now + MOMENT - LOOK_EVERY
     return newcomers
@@ -49,34 +49,36 @@ def test_many_who_are_gone_before_they_are_seen_are_told(address: tuple[str, int
     newcomers = _began(now=100.0)
     _come_and_go(address)
     _look_a_while_later(newcomers, 100.0 + MOMENT)
-    assert newcomers.go_unseen(100.0 + MOMENT, set())
+    assert newcomers.go_unseen(100.0 + MOMENT, set(), 0)
 
 
 def test_whoever_was_seen_is_not(address: tuple[str, int]) -> None:
     newcomers = _began(now=100.0)
     seen = _come_and_go(address)
     _look_a_while_later(newcomers, 100.0 + MOMENT)
-    assert not newcomers.go_unseen(100.0 + MOMENT, seen)
+    assert not newcomers.go_unseen(100.0 + MOMENT, seen, 0)
 
 
 def test_nor_is_what_was_long_ago(address: tuple[str, int]) -> None:
     newcomers = Newcomers()
     newcomers.look(100.0)
-    assert not newcomers.go_unseen(100.0, set())
+    assert not newcomers.go_unseen(100.0, set(), 0)
     _come_and_go(address)
     _look_a_while_later(newcomers, 100.0 + 2 * LOOK_EVERY)
-    assert not newcomers.go_unseen(100.0 + 2 * LOOK_EVERY, set())
+    assert not newcomers.go_unseen(100.0 + 2 * LOOK_EVERY, set(), 0)
 
 
 @pytest.mark.parametrize("are_there", [True, False])
-def test_very_many_are_told_at_once_if_most_are_gone(address: tuple[str, int], are_there: bool) -> None:
+@pytest.mark.parametrize("waiting", [0, MANY])
+def test_very_many_are_told_at_once_if_most_are_gone(address: tuple[str, int], waiting: int, are_there: bool) -> None:
     newcomers = Newcomers()
     newcomers.look(100.0)
     came = _come_and_go(address)
     newcomers.look(100.0 + LATELY)
     assert newcomers.are_very_many
     # Nobody was looked at before.
-    assert newcomers.go_unseen(100.0 + LATELY, came if are_there else set()) is not are_there
+    were_gone = newcomers.go_unseen(100.0 + LATELY, came if are_there else set(), waiting)
+    assert were_gone is not (are_there or waiting > 0)
 
 
 def _look_a_while_later(newcomers: Newcomers, now: float) -> None:
