@@ -28,7 +28,7 @@ class Connection(NamedTuple):
         """Takes the connection from grpcio; None where it is gone, or where the process has too many open files."""
         near, far = descriptors.full_pair()
         taken = descriptors.duplicate(self.file)
-        if not self._is_there() or min(near, far, taken) < 0 or not descriptors.put(near, self.file):
+        if not self._is_there(self.file) or min(near, far, taken) < 0 or not descriptors.put(near, self.file):
             descriptors.close(near, far, taken)
             return None
         descriptors.close(near)
@@ -38,10 +38,10 @@ class Connection(NamedTuple):
 
     def abort(self) -> bool:
         """Ends the connection, and tells whether it was there still; grpcio takes it for the peer's doing."""
-        return descriptors.abort_if(self.file, lambda held: descriptors.peer_name(held) == self.peer)
+        return descriptors.abort_if(self.file, self._is_there)
 
-    def _is_there(self) -> bool:
-        return descriptors.peer_name(self.file) == self.peer
+    def _is_there(self, file: int) -> bool:
+        return descriptors.peer_name(file) == self.peer
 
 
 @dataclass(slots=True)
@@ -61,8 +61,7 @@ class Taken:
 
     def is_open(self) -> bool:
         """Tells whether the peer is still there."""
-        tcp = descriptors.tcp_of(self.file)
-        return tcp is not None and tcp.state == ESTABLISHED
+        return _state(self.file) == ESTABLISHED
 
     def give_back(self) -> None:
         """Gives the connection back to grpcio, with all that has come; what grpcio has ended is ended here, too."""
@@ -112,15 +111,15 @@ class Connections:
             if tcp.state == LISTENING:
                 self.waiting += tcp.waiting
             elif tcp.state == CLOSED:
-                descriptors.abort_if(file, _is_reset)
+                descriptors.abort_if(file, lambda held: _state(held) == CLOSED)
             elif peer:
                 there.append(Connection(peer, tcp.received, file, tcp.state == ESTABLISHED))
         return there
 
 
-def _is_reset(file: int) -> bool:
+def _state(file: int) -> int | None:
     tcp = descriptors.tcp_of(file)
-    return tcp is not None and tcp.state == CLOSED
+    return None if tcp is None else tcp.state
 
 
 async def watch_forever(look_until: Callable[[threading.Event], None]) -> None:

@@ -95,7 +95,8 @@ class _Watch:
         found = self._connections.look()
         sent = self._beside.lately({each.peer: self._silenced.received(each) for each in found})
         least = self._least(strain)
-        flooding = _flooding(sent, least, strain, is_besieged=is_besieged)
+        guilty = sent.more_than_messages(least)
+        flooding = _flooding(sent, least, guilty, strain, is_besieged=is_besieged)
         if strain.is_critical:
             heard = {each.peer for each in found if each.peer not in self._silenced}
             if heard.isdisjoint(unwelcome | flooding):
@@ -103,11 +104,9 @@ class _Watch:
                 unwelcome |= sent.most(heard)
         if self._newcomers.are_many and strain.is_short and (flooding or strain.is_filling):
             self._hold_newcomers_back(now)
-        if strain.is_saturated or (strain.is_busy and self._newcomers.are_very_many):
-            seen = {each.peer for each in found if each.is_open} | sent.holders
-            if self._newcomers.go_unseen(now, seen, self._connections.waiting):
-                self._hold_newcomers_back(now)
-        self._judge_suspects(unwelcome | sent.more_than_messages(least), sent.holders, strain, now)
+        if self._newcomers_go_unseen(found, sent.holders, strain, now):
+            self._hold_newcomers_back(now)
+        self._judge_suspects(unwelcome | guilty, sent.holders, strain, now)
         self._shut_out(found, unwelcome, flooding, now)
         self._callers.looked(sent.excess.keys(), is_flooded=strain.is_short and now < self._overrun_until)
         if now >= self._second_ends:
@@ -120,6 +119,12 @@ class _Watch:
         if strain.is_critical:
             return Least(self._tls_bytes + LEAST_FIRST_BYTES, self._tls_bytes + LEAST_FIRST_BYTES)
         return Least(self._tls_bytes + HOLDERS_FIRST_BYTES, self._tls_bytes + FIRST_BYTES)
+
+    def _newcomers_go_unseen(self, found: Sequence[Connection], holders: Set[str], strain: Strain, now: float) -> bool:
+        if not (strain.is_saturated or (strain.is_busy and self._newcomers.are_very_many)):
+            return False
+        seen = {each.peer for each in found if each.is_open} | holders
+        return self._newcomers.go_unseen(now, seen, self._connections.waiting)
 
     def _accept_newcomers(self, now: float) -> None:
         if now < self._overrun_until:
@@ -156,10 +161,10 @@ class _Watch:
             logger.warning("connections are silenced that send more than calls with good keys take: %d", silenced)
 
 
-def _flooding(sent: Lately, least: Least, strain: Strain, *, is_besieged: bool) -> set[str]:
-    """Returns who has sent more than there is enough of everything for."""
+def _flooding(sent: Lately, least: Least, guilty: set[str], strain: Strain, *, is_besieged: bool) -> set[str]:
+    """Returns who has sent more than there is enough of everything for; the guilty have sent more than messages."""
     if strain.is_short:
         return sent.more_than(least)
     if is_besieged or strain.is_saturated:
-        return sent.more_than_messages(least)
+        return guilty
     return sent.more_than_free() if strain.is_busy else set()
