@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from server.errors import Overloaded
 
@@ -124,6 +126,16 @@ class Room:
         """Holds more, whether or not there is room for it, or less."""
         self._buffers.change(self._organization_id, size - self._size)
         self._size = size
+
+    @contextmanager
+    def resized(self, size: int) -> Iterator[None]:
+        """Holds more, whether or not there is room for it, or less, and afterwards as much as before."""
+        before = self._size
+        self.resize(size)
+        try:
+            yield
+        finally:
+            self.resize(before)
 
     def release(self) -> None:
         """Holds nothing any more."""

@@ -163,9 +163,9 @@ class IncomingCall:
         return request
 
     def _parse_large(self, message: bytes) -> Message:
-        # Held meanwhile, lest it pass for what is sent outside of calls.
-        self._room.resize(PARSED_BYTES * (MAX_REQUEST_BYTES if is_compressed(message) else len(message)))
-        return _parsed(self._rpc, message)
+        # Lest it pass for what is sent outside of calls.
+        with self._room.resized(PARSED_BYTES * (MAX_REQUEST_BYTES if is_compressed(message) else len(message))):
+            return _parsed(self._rpc, message)
 
     def _close(self, _task: object) -> None:
         self._room.release()

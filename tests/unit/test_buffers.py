@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from server.api.buffers import Buffers
+from server.api.buffers import Buffers, Room
 from server.errors import Overloaded
 
 
@@ -67,3 +67,21 @@ async def test_who_waits_is_let_in_in_turn_with_others() -> None:
     assert other.done()
     for each in many:
         each.cancel()
+
+
+@pytest.mark.parametrize("size", [1, 8])
+async def test_who_was_resized_for_a_while_holds_as_much_as_before_also_if_that_failed(size: int) -> None:
+    buffers = Buffers(4)
+    room = Room(buffers)
+    assert room.try_acquire("one", 2)
+
+    def fail() -> None:
+        with room.resized(size):
+            assert buffers.held == size
+            raise Overloaded("what was done meanwhile")
+
+    with pytest.raises(Overloaded):
+        fail()
+    assert buffers.held == 2
+    room.release()
+    assert buffers.held == 0
