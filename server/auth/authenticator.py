@@ -13,7 +13,8 @@ from hmac import compare_digest
 from server.auth.keys import KeyRecord, KeyReference, digest, reference
 from server.auth.lookups import KeyLookups
 from server.auth.store import KeyStore
-from server.errors import DeadlineExceeded, Unauthenticated, Unavailable
+from server.deadline import within
+from server.errors import Unauthenticated, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -128,11 +129,8 @@ class Authenticator:
         claimed = reference(key)
         if claimed is None:
             raise Unauthenticated
-        try:
-            async with asyncio.timeout_at(deadline):
-                record, asked = await self._lookups.find(claimed)
-        except TimeoutError:
-            raise DeadlineExceeded from None
+        async with within(deadline):
+            record, asked = await self._lookups.find(claimed)
         if record is None or not compare_digest(presented, record.digest):
             self._known.pop(presented, None)
             raise Unauthenticated

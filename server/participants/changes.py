@@ -7,7 +7,8 @@ import random
 from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import TypeVar
 
-from server.errors import Conflict, DeadlineExceeded, FieldViolation, InvalidArgument
+from server.deadline import within
+from server.errors import Conflict, FieldViolation, InvalidArgument
 from server.participants.model import RETRY, Participant, Retry, Update
 from server.participants.repository import ChangeRepository, Contention
 from server.participants.service import normalized_tags
@@ -73,16 +74,13 @@ def _repeated(field: str, removed: Sequence[str], added: Set[str]) -> list[Field
 
 async def _run(change: Callable[[], Awaitable[T | Retry]], deadline: float) -> T:
     """Runs a change until it wins over other transactions."""
-    try:
-        async with asyncio.timeout_at(deadline):
-            for attempt in range(MAX_RETRIES):
-                outcome = await _attempted(change)
-                if not isinstance(outcome, Retry):
-                    return outcome
-                # At random, so that those who lost together do not lose together again.
-                await asyncio.sleep(random.uniform(0, min(RETRY_PAUSE * (attempt + 1), MAX_RETRY_PAUSE)))  # noqa: S311
-    except TimeoutError:
-        raise DeadlineExceeded from None
+    async with within(deadline):
+        for attempt in range(MAX_RETRIES):
+            outcome = await _attempted(change)
+            if not isinstance(outcome, Retry):
+                return outcome
+            # At random, so that those who lost together do not lose together again.
+            await asyncio.sleep(random.uniform(0, min(RETRY_PAUSE * (attempt + 1), MAX_RETRY_PAUSE)))  # noqa: S311
     raise Conflict("the participant is locked by another transaction; retry")
 
 

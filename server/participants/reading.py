@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from server.errors import DeadlineExceeded, NotFound
+from server.deadline import within
+from server.errors import NotFound
 from server.participants.listing import Listing, Page
 from server.participants.model import Participant
 from server.participants.repository import ReadRepository
@@ -21,30 +20,21 @@ class Reading:
 
     async def get(self, organization_id: str, participant_id: str, deadline: float) -> Participant:
         """Returns a participant of the organization by its id, or raises NotFound."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                participant = await self._repository.get(organization_id, participant_id)
-        except TimeoutError:
-            raise DeadlineExceeded from None
+        async with within(deadline):
+            participant = await self._repository.get(organization_id, participant_id)
         if participant is None:
             raise NotFound("there is no participant with this id", reason="PARTICIPANT_NOT_FOUND")
         return participant
 
     async def lookup(self, organization_id: str, external_id: str, deadline: float) -> Participant:
         """Returns a participant of the organization by its external_id, or raises NotFound."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                participant = await self._repository.lookup(organization_id, external_id)
-        except TimeoutError:
-            raise DeadlineExceeded from None
+        async with within(deadline):
+            participant = await self._repository.lookup(organization_id, external_id)
         if participant is None:
             raise NotFound("there is no participant with this external_id", reason="PARTICIPANT_NOT_FOUND")
         return participant
 
     async def list(self, listing: Listing, deadline: float) -> Page:
         """Returns a page of a list."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await self._repository.list(listing)
-        except TimeoutError:
-            raise DeadlineExceeded from None
+        async with within(deadline):
+            return await self._repository.list(listing)
