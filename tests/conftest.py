@@ -109,13 +109,13 @@ def new_database(postgres: str) -> Iterator[Callable[[], AbstractContextManager[
 
 
 @contextmanager
-def fresh_database(postgres: str, name: str, template: str = "template1") -> Iterator[str]:
-    """Makes an empty database, or a copy of one, and drops it in the end."""
+def fresh_database(postgres: str, name: str, template: str = "template1", options: str = "") -> Iterator[str]:
+    """Makes an empty database, or a copy of one, and drops it in the end. `options` are those of CREATE DATABASE."""
     with psycopg.connect(postgres, autocommit=True) as admin:
         admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
         # Without it, Postgres 15 and later write all of the copy to the log, too, which takes longer here.
         strategy = "STRATEGY file_copy" if admin.info.server_version >= 150_000 else ""
-        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy}'.encode())
+        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {strategy} {options}'.encode())
         try:
             yield make_conninfo(postgres, dbname=name)
         finally:

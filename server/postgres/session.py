@@ -42,6 +42,8 @@ def connection_options() -> dict[str, Any]:
     return {
         "autocommit": True,
         "application_name": "participants",
+        # What is read and written past the driver is UTF-8, whatever PGCLIENTENCODING or the URL says.
+        "client_encoding": "UTF8",
         "connect_timeout": CONNECT_TIMEOUT,
         "tcp_user_timeout": TCP_USER_TIMEOUT,
         "keepalives_idle": KEEPALIVE_SECONDS,

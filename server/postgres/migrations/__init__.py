@@ -11,6 +11,7 @@ from typing import TypeGuard
 from psycopg import errors
 
 from server.postgres.migrations.compatibility import check_served
+from server.postgres.server_check import check_server
 from server.postgres.session import connect
 
 # Any number will do, as long as every `migrate` takes the same one.
@@ -22,8 +23,8 @@ PAUSE = 0.5
 def migrate(conninfo: str, report: Callable[[str], None]) -> None:
     """Brings the schema up to date. Two at once are safe: the second waits for the first and then does nothing.
 
-    A schema that is newer stays as it is. Raises ConfigurationError when this version does not work on it, or when
-    others use a table all the time that is to change.
+    A schema that is newer stays as it is. Raises ConfigurationError when this version does not work on it, or not on
+    this Postgres, or when others use a table all the time that is to change.
     """
     with _alone(conninfo):
         before = _applied(conninfo)
@@ -46,7 +47,7 @@ def migrate(conninfo: str, report: Callable[[str], None]) -> None:
 def is_current(conninfo: str) -> bool:
     """Tells whether the schema has all that this version of the service needs.
 
-    Raises ConfigurationError when it is newer, and this version does not work on it.
+    Raises ConfigurationError when it is newer, and this version does not work on it, or not on this Postgres.
     """
     applied = _applied(conninfo)
     if _is_newer(applied):
@@ -78,8 +79,9 @@ def _alone(conninfo: str) -> Iterator[None]:
 
 
 def _applied(conninfo: str) -> str | None:
-    """Returns the newest migration that has been applied."""
+    """Returns the newest migration that has been applied. Raises ConfigurationError where none can be."""
     with connect(conninfo) as connection:
+        check_server(connection)
         try:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         except errors.UndefinedTable:
