@@ -1,4 +1,5 @@
-"""What must hold before the service starts: the role's privileges, and what a pooler before Postgres can break."""
+"""What must hold before the service starts: the role's privileges, commits that last, and what a pooler before Postgres
+can break."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _ROUNDS = 5
 
 
 def check(conninfo: str) -> None:
-    """Raises ConfigurationError where the role lacks privileges, or a session its settings or prepared statements.
+    """Raises ConfigurationError where the role lacks privileges, its commits may be lost, or a session loses its
+    settings or prepared statements.
 
     `conninfo` is of a database that has just been reached.
     """
@@ -31,12 +33,26 @@ def check(conninfo: str) -> None:
         ) from None
     with first, connect(session_conninfo(conninfo)) as second:
         check_grants(first)
+        _check_commits(first)
         _check_settings(first)
         if not _keep_prepared_statements(first, second):
             raise ConfigurationError(
                 "the pooler in front of the database loses prepared statements; "
                 "take PgBouncer 1.22 or newer with max_prepared_statements of 40 or more"
             )
+
+
+def _check_commits(connection: psycopg.Connection[Any]) -> None:
+    """Refuses commits that are acknowledged before they are on disk.
+
+    It is not one of SETTINGS, for every other value is the operator's to choose: whether to wait for standbys.
+    """
+    setting = connection.cursor(row_factory=scalar_row).execute("SHOW synchronous_commit").fetchone()
+    if setting == "off":
+        raise ConfigurationError(
+            "synchronous_commit is off, so a crash of Postgres would lose what callers were told is written; "
+            f'run: ALTER ROLE "{connection.info.user}" SET synchronous_commit = on'
+        )
 
 
 def _check_settings(connection: psycopg.Connection[Any]) -> None:

@@ -66,3 +66,17 @@ def test_text_is_sent_in_utf_8_whatever_encoding_clients_are_told_to_have(databa
         service.stop()
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT external_id, display_name FROM participants").fetchall() == [(NAME, NAME)]
+
+
+@pytest.mark.parametrize("whose", ["DATABASE", "ROLE"])
+def test_commits_that_a_crash_would_lose_are_refused_with_what_to_do(postgres: str, database: str, whose: str) -> None:
+    role = f"{PREFIX}_careless"
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE \"{role}\" LOGIN PASSWORD 'secret' SUPERUSER".encode())
+        try:
+            name = role if whose == "ROLE" else admin.info.dbname
+            admin.execute(f'ALTER {whose} "{name}" SET synchronous_commit = off'.encode())
+            line = refused("serve", make_conninfo(database, user=role, password="secret"))
+        finally:
+            admin.execute(f'DROP ROLE "{role}"'.encode())
+    assert f'ALTER ROLE "{role}" SET synchronous_commit = on' in line
