@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from server.cli.channel import open_channel, tls_hint
+from server.cli.parameters import TEXT
 from server.config import read_settings
 
 TIMEOUT = 3.0
@@ -17,7 +18,10 @@ TIMEOUT = 3.0
 
 @click.command()
 @click.option(
-    "--service", default="", help="The name to ask about, such as liveness. By default the service as a whole."
+    "--service",
+    type=TEXT,
+    default="",
+    help="The name to ask about, such as liveness. By default the service as a whole.",
 )
 def health(service: str) -> None:
     """Ask the service on this machine whether it serves.

@@ -8,7 +8,7 @@ import click
 
 from server.cli.database import connection
 from server.cli.output import print_list
-from server.cli.parameters import DURATION, NAME
+from server.cli.parameters import DURATION, KEY_NAME, NAME, TEXT
 from server.errors import CommandError
 from server.postgres import administration
 from server.postgres.administration import KeyEnded, ListedKey, NoSuchKey
@@ -21,7 +21,7 @@ def keys() -> None:
 
 @keys.command()
 @click.option("--organization", required=True, type=NAME, help="Whose key it is; made if there is none of that name.")
-@click.option("--name", default="", help="What the key is for.")
+@click.option("--name", type=KEY_NAME, default="", help="What the key is for.")
 @click.option("--expires-in-days", type=click.IntRange(1, 36_500), help="Without this, the key never expires.")
 def create(organization: str, name: str, expires_in_days: int | None) -> None:
     """Make a key and print it.
@@ -48,7 +48,7 @@ def list_keys(organization: str | None, as_json: bool) -> None:
 
 
 @keys.command()
-@click.argument("key_id")
+@click.argument("key_id", type=TEXT)
 @click.option("--overlap", required=True, type=DURATION, help="How long the old key works beside the new: 24h, 7d, 0s.")
 def rotate(key_id: str, overlap: timedelta) -> None:
     """Make a key to replace the one with this id, and print it.
@@ -74,7 +74,7 @@ def rotate(key_id: str, overlap: timedelta) -> None:
 
 
 @keys.command()
-@click.argument("key_id")
+@click.argument("key_id", type=TEXT)
 def revoke(key_id: str) -> None:
     """Revoke the key with this id, as `keys list` shows it.
 

@@ -7,6 +7,7 @@ import os
 import click
 
 from server.cli.database import conninfo_of
+from server.cli.parameters import TEXT
 from server.config import read_settings
 from server.postgres.grants import grant
 from server.postgres.migrations import migrate as migrate_schema
@@ -14,7 +15,9 @@ from server.postgres.session import connect
 
 
 @click.command()
-@click.option("--serving-role", metavar="ROLE", help="Grant this database role what `serve` needs, and no more.")
+@click.option(
+    "--serving-role", type=TEXT, metavar="ROLE", help="Grant this database role what `serve` needs, and no more."
+)
 def migrate(serving_role: str | None) -> None:
     """Bring the database's schema up to date. Running it twice, or two at once, is safe."""
     with conninfo_of(read_settings(os.environ)) as conninfo:

@@ -8,14 +8,29 @@ from datetime import datetime, timedelta
 import click
 
 
+class Text(click.ParamType[str]):
+    """Any text. Of bytes that are no text Python makes surrogates, which cannot be sent to anybody."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            self.fail("must be text in UTF-8", param, ctx)
+        return value
+
+
 class Name(click.ParamType[str]):
-    """The name of an organization or a program: 1 to 255 printable characters."""
+    """The name of an organization, a program or a key: at most 255 printable characters, and at least as many as are
+    said."""
 
     name = "name"
 
+    def __init__(self, at_least: int) -> None:
+        self._at_least = at_least
+
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not 1 <= len(value) <= 255 or not value.isprintable():
-            self.fail("must be 1 to 255 printable characters", param, ctx)
+        if not self._at_least <= len(value) <= 255 or not value.isprintable():
+            self.fail(f"must be {self._at_least} to 255 printable characters", param, ctx)
         return value
 
 
@@ -49,6 +64,8 @@ class Time(click.ParamType[datetime]):
         return time
 
 
-NAME = Name()
+TEXT = Text()
+NAME = Name(at_least=1)
+KEY_NAME = Name(at_least=0)
 DURATION = Duration()
 TIME = Time()

@@ -14,7 +14,7 @@ from participants.v1.participant_pb2 import Participant
 from participants.v1.participant_service_pb2 import ListParticipantsRequest
 
 from server.cli.output import print_json, print_table
-from server.cli.parameters import TIME
+from server.cli.parameters import TEXT, TIME
 from server.cli.service import LARGEST_PAGE, running_service
 from server.config import read_settings
 from server.gateway.encoding import MessageEncoder
@@ -27,10 +27,10 @@ _encoder = MessageEncoder(Participant.DESCRIPTOR)
 
 @click.command("list")
 @click.option("--status", type=click.Choice(Participant.Status.keys()[1:]), help="Only these.")
-@click.option("--program-id", help="Only who is enrolled in this program.")
-@click.option("--tag", help="Only who has this tag.")
-@click.option("--email", help="Only who has exactly this e-mail address.")
-@click.option("--external-id-prefix", help="Only those whose external_id begins with this.")
+@click.option("--program-id", type=TEXT, help="Only who is enrolled in this program.")
+@click.option("--tag", type=TEXT, help="Only who has this tag.")
+@click.option("--email", type=TEXT, help="Only who has exactly this e-mail address.")
+@click.option("--external-id-prefix", type=TEXT, help="Only those whose external_id begins with this.")
 @click.option("--created-after", type=TIME, help="Only those created later, such as 2026-01-31T08:00:00Z.")
 @click.option("--created-before", type=TIME, help="Only those created earlier.")
 @click.option("--order-by", type=click.Choice(ORDERS), help="By default created_at.")
@@ -69,8 +69,8 @@ def _as_field(value: Any) -> Any:
 
 
 @click.command()
-@click.argument("participant_id", metavar="ID", required=False)
-@click.option("--external-id", help="Your own identifier of the participant, instead of ID.")
+@click.argument("participant_id", type=TEXT, metavar="ID", required=False)
+@click.option("--external-id", type=TEXT, help="Your own identifier of the participant, instead of ID.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def get(participant_id: str | None, external_id: str | None, as_json: bool) -> None:
     """Show one participant, by its ID or by --external-id."""

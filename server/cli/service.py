@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -26,10 +27,22 @@ def api_key(settings: Settings) -> str:
     """Returns the key to send: PARTICIPANTS_API_KEY, or the one that a first start made. Raises CommandError."""
     if settings.api_key:
         return settings.api_key
-    development_key = settings.data_directory / DEVELOPMENT_KEY_FILE
-    if settings.database_url is None and development_key.exists():
-        return development_key.read_text().strip()
-    raise CommandError("there is no API key to send; set PARTICIPANTS_API_KEY: `participants keys create` makes one")
+    development_key = _development_key(settings.data_directory) if settings.database_url is None else None
+    if development_key is None:
+        raise CommandError(
+            "there is no API key to send; set PARTICIPANTS_API_KEY: `participants keys create` makes one"
+        )
+    return development_key
+
+
+def _development_key(data_directory: Path) -> str | None:
+    file = data_directory / DEVELOPMENT_KEY_FILE
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read ({error.strerror}); set PARTICIPANTS_API_KEY") from None
 
 
 @asynccontextmanager

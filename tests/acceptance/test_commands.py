@@ -204,6 +204,8 @@ def test_a_program_is_made_once_and_listed(database: str) -> None:
         ("keys", "create", "--organization", ""),
         ("keys", "create", "--organization", "two\nlines"),
         ("keys", "create", "--organization", "x" * 256),
+        ("keys", "create", "--organization", "acme", "--name", "x" * 256),
+        ("keys", "create", "--organization", "acme", "--name", "two\nlines"),
         ("keys", "create", "--organization", "acme", "--expires-in-days", "0"),
         ("keys", "rotate", "0123456789abcdef"),
         ("keys", "rotate", "0123456789abcdef", "--overlap", "1"),
@@ -213,6 +215,14 @@ def test_a_program_is_made_once_and_listed(database: str) -> None:
         ("programs", "create", "--organization", "acme", ""),
         ("serve", "--workers", "0"),
         ("no-such-command",),
+        # What is not UTF-8.
+        ("keys", "revoke", "\udcff"),
+        ("keys", "rotate", "\udcff", "--overlap", "1h"),
+        ("migrate", "--serving-role", "\udcff"),
+        ("health", "--service", "\udcff"),
+        ("get", "\udcff"),
+        ("get", "--external-id", "\udcff"),
+        *(("list", option, "\udcff") for option in ("--program-id", "--tag", "--email", "--external-id-prefix")),
     ],
 )
 def test_wrong_usage_has_an_exit_status_of_its_own(arguments: tuple[str, ...]) -> None:

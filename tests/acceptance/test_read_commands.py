@@ -17,6 +17,7 @@ from participants.v1.participant_pb2 import Participant
 from participants.v1.participant_service_pb2 import BatchCreateParticipantsRequest, CreateParticipantRequest
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
+from server.config import DEVELOPMENT_KEY_FILE
 from tests.conftest import Deployment, deployed
 from tests.support.process import environment, refusal, run
 
@@ -113,6 +114,15 @@ def test_what_is_not_there_is_one_line(env: dict[str, str]) -> None:
     assert "INVALID_ARGUMENT" in refusal(run("get", "no id", env=env))
     assert "UNAUTHENTICATED" in refusal(run("list", env={**env, "PARTICIPANTS_API_KEY": "sk_nobody"}))
     assert "UNAVAILABLE" in refusal(run("list", env={**env, "PARTICIPANTS_GRPC_ADDRESS": "127.0.0.1:1"}))
+
+
+def test_a_development_key_that_cannot_be_read_is_one_line(data_directory: Path) -> None:
+    file = data_directory / DEVELOPMENT_KEY_FILE
+    # As it is to whoever is not its owner; a test that runs as root may read every file.
+    file.mkdir(parents=True)
+    line = refusal(run("list", env=environment(PARTICIPANTS_DATA_DIR=str(data_directory))))
+    assert str(file) in line
+    assert "PARTICIPANTS_API_KEY" in line
 
 
 @pytest.mark.parametrize(
