@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,7 +24,7 @@ PROGRAM = "demo"
 
 
 def prepare(conninfo: str, data_directory: Path) -> str:
-    """Makes the organization, the program and the key that are not there yet, and returns the key.
+    """Makes the organization, the program and the key that are not there yet, and returns the key, which works.
 
     The database keeps only the key's digest, so the key itself is kept in the data directory, for its owner alone.
     """
@@ -35,12 +36,20 @@ def prepare(conninfo: str, data_directory: Path) -> str:
 
 
 def _key(connection: psycopg.Connection[tuple[object, ...]], file: Path) -> str:
-    if file.exists():
-        return file.read_text().strip()
-    _, key = administration.create_key(connection, ORGANIZATION, "development", expires_at=None)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
-        handle.write(f"{key}\n")
+    key = file.read_text().strip() if file.exists() else ""
+    # It may be of a database that was removed, or revoked.
+    if not administration.is_active(connection, key):
+        _, key = administration.create_key(connection, ORGANIZATION, "development", expires_at=None)
+        _write(file, f"{key}\n")
     return key
+
+
+def _write(file: Path, text: str) -> None:
+    """Writes a file for its owner alone, as a whole or not at all."""
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}.")
+    with os.fdopen(descriptor, "w") as handle:
+        handle.write(text)
+    Path(temporary).replace(file)
 
 
 def first_calls(key: str, grpc: Address, http: Address | None, tls: TlsFiles | None) -> str:

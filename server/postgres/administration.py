@@ -101,6 +101,18 @@ def create_key(
     return reference.key_id, key
 
 
+def is_active(connection: Connection[Any], key: str) -> bool:
+    """Tells whether a key works."""
+    active = connection.execute(
+        """
+        SELECT FROM api_keys
+        WHERE digest = %s AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+        """,
+        (digest(key),),
+    )
+    return active.rowcount > 0
+
+
 def rotate_key(connection: Connection[Any], key_id: str, overlap: timedelta) -> Rotation:
     """Makes a key of the same organization and name as another, which expires after `overlap`, or earlier if it would.
 

@@ -14,6 +14,8 @@ from uuid import uuid4
 
 import pytest
 
+from server.auth.keys import new_key, reference
+from server.config import DEVELOPMENT_KEY_FILE
 from server.rpc.server import GRACE
 from tests.support.clients import Client, GrpcClient, HttpClient
 from tests.support.process import Service, environment, refusal, run
@@ -129,6 +131,41 @@ def test_the_next_start_is_quick_and_has_the_same_key_and_data(start: Start) -> 
     assert time.monotonic() - started < 15.0
     assert development_key(second) == key
     assert json.loads(pasted(printed_line(second, "grpcurl")))["result"] == "UNCHANGED"
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param(new_key(str(uuid4()))[1], id="of a database that was removed"),
+        pytest.param("", id="cut off by a crash"),
+    ],
+)
+def test_a_kept_key_that_does_not_work_is_replaced(seed: Seed, start: Start, data_directory: Path, kept: str) -> None:
+    seed.plant(data_directory)
+    file = data_directory / DEVELOPMENT_KEY_FILE
+    file.write_text(kept)
+    assert works(start())
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in data_directory.iterdir()} == {file.name, "postgres"}
+
+
+def test_a_development_key_that_was_revoked_is_replaced(seed: Seed, start: Start, data_directory: Path) -> None:
+    seed.plant(data_directory)
+    first = start()
+    reference_ = reference(development_key(first))
+    assert reference_ is not None
+    revoked = run("keys", "revoke", reference_.key_id, env=environment(PARTICIPANTS_DATA_DIR=str(data_directory)))
+    assert revoked.returncode == 0, revoked
+    first.stop()
+    assert works(start())
+
+
+def works(service: Service) -> bool:
+    """Tells whether the service takes the key that it prints."""
+    client = GrpcClient(service.grpc_address, development_key(service))
+    code = client.create({"external_id": "user_abc123"}).code
+    client.close()
+    return code == "OK"
 
 
 @pytest.mark.parametrize("client", ["GRPC", "HTTP"])
