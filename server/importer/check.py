@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from server.errors import InvalidArgument
 from server.importer.rows import Row
 from server.importer.sender import REJECTED, Report
+from server.participants.limits import check_totals
+from server.participants.service import normalized_tags
 
 VALID = "VALID"
 
@@ -22,6 +24,7 @@ def check(rows: Iterable[Row], report: Report) -> None:
         if not problem:
             try:
                 validate(row.request)
+                check_totals(row.request.attributes, normalized_tags(row.request.tags))
             except InvalidArgument as error:
                 problem = error.message
         report(row, REJECTED if problem else VALID, problem)

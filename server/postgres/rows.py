@@ -7,16 +7,9 @@ from typing import Any
 
 import orjson
 
-from server.errors import AlreadyExists, EtagMismatch, FieldViolation, InvalidArgument, NotFound, ServiceError
-from server.participants.model import (
-    MAX_ATTRIBUTE_BYTES,
-    MAX_ATTRIBUTES,
-    MAX_TAG_BYTES,
-    MAX_TAGS,
-    Balance,
-    Participant,
-    Tier,
-)
+from server.errors import AlreadyExists, EtagMismatch, NotFound, ServiceError
+from server.participants.limits import attributes_too_large, tags_too_large, too_many_attributes, too_many_tags
+from server.participants.model import Balance, Participant, Tier
 from server.postgres.prepared import Row
 
 _ESCAPE = b"\\"
@@ -62,35 +55,13 @@ def _unknown_program() -> ServiceError:
     return NotFound("there is no program with this program_id", reason="PROGRAM_NOT_FOUND")
 
 
-def _too_many_attributes() -> ServiceError:
-    message = f"the participant would have more than {MAX_ATTRIBUTES} attributes"
-    return InvalidArgument((FieldViolation("attributes", "TOO_MANY_ATTRIBUTES", message),))
-
-
-def _attributes_too_large() -> ServiceError:
-    message = (
-        f"the participant would have attributes of more than {MAX_ATTRIBUTE_BYTES} bytes, keys and values together"
-    )
-    return InvalidArgument((FieldViolation("attributes", "ATTRIBUTES_TOO_LARGE", message),))
-
-
-def _too_many_tags() -> ServiceError:
-    message = f"the participant would have more than {MAX_TAGS} tags"
-    return InvalidArgument((FieldViolation("tags", "TOO_MANY_TAGS", message),))
-
-
-def _tags_too_large() -> ServiceError:
-    message = f"the participant would have tags of more than {MAX_TAG_BYTES} bytes"
-    return InvalidArgument((FieldViolation("tags", "TAGS_TOO_LARGE", message),))
-
-
 # What the statements refuse to write, by the outcome that says so.
 REFUSALS: Mapping[str, Callable[[], ServiceError]] = {
     "unknown_program": _unknown_program,
     "already_exists": AlreadyExists,
     "etag_mismatch": EtagMismatch,
-    "too_many_attributes": _too_many_attributes,
-    "attributes_too_large": _attributes_too_large,
-    "too_many_tags": _too_many_tags,
-    "tags_too_large": _tags_too_large,
+    "too_many_attributes": too_many_attributes,
+    "attributes_too_large": attributes_too_large,
+    "too_many_tags": too_many_tags,
+    "tags_too_large": tags_too_large,
 }

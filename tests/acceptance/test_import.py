@@ -399,6 +399,23 @@ def test_a_dry_run_checks_everything_and_sends_nothing(env: dict[str, str], tmp_
     assert reasons(rejects(file)) == told
 
 
+def test_a_dry_run_refuses_what_no_participant_may_hold(env: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows: list[dict[str, Any]] = [
+        {"external_id": "attributes", "attributes": {str(number): "x" * 4_096 for number in range(16)}},
+        {"external_id": "tags", "tags": [f"{number:03}" + "x" * 252 for number in range(65)]},
+        # In lower case they have half as many bytes again, or twice as many characters.
+        {"external_id": "bytes", "tags": [f"{number:03}" + "\u023a" * 126 for number in range(60)]},
+        {"external_id": "characters", "tags": ["\u0130" * 200]},
+        {"external_id": "fits", "tags": [f"{number:03}" + "x" * 252 for number in range(64)]},
+    ]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert run("import", str(file), "--dry-run", env=env).stdout.startswith("valid 1, rejected 4 (")
+    told = reasons(rejects(file))
+    assert run("import", str(file), env=env).stdout.startswith("created 1, updated 0, unchanged 0, rejected 4 (")
+    assert reasons(rejects(file)) == told
+
+
 def test_the_import_loads_nothing_that_serves() -> None:
     program = "import sys, server.cli.bulk_import; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
