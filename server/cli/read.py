@@ -33,7 +33,9 @@ _encoder = MessageEncoder(Participant.DESCRIPTOR)
 @click.option("--external-id-prefix", type=TEXT, help="Only those whose external_id begins with this.")
 @click.option("--created-after", type=TIME, help="Only those created later, such as 2026-01-31T08:00:00Z.")
 @click.option("--created-before", type=TIME, help="Only those created earlier.")
-@click.option("--order-by", type=click.Choice(ORDERS), help="By default created_at.")
+@click.option(
+    "--order-by", type=click.Choice(ORDERS), help="By default created_at, and external_id with --external-id-prefix."
+)
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def list_participants(limit: int, as_json: bool, **filters: Any) -> None:
@@ -42,9 +44,13 @@ def list_participants(limit: int, as_json: bool, **filters: Any) -> None:
     They are those of the organization of the key that is sent: PARTICIPANTS_API_KEY or, where that is unset, the
     development key. `participants export` writes all of them, however many there are.
     """
-    # One more than is shown tells whether there are more.
-    request = ListParticipantsRequest(page_size=min(limit + 1, LARGEST_PAGE), **_given(filters))
+    if filters["external_id_prefix"] and not filters["order_by"]:
+        # In any other order everybody would be looked at.
+        filters["order_by"] = "external_id"
+    # The larger a page, the more it looks at to find who passes.
+    request = ListParticipantsRequest(page_size=LARGEST_PAGE, **_given(filters))
     with running_service(read_settings(os.environ)) as service:
+        # One more than is shown tells whether there are more.
         found = list(islice((each for page in service.pages(request, ()) for each in page.participants), limit + 1))
     values = [_encoder.value(participant) for participant in found[:limit]]
     if as_json:

@@ -38,7 +38,7 @@ def own(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Dep
             CreateParticipantRequest(external_id="jane/1 %", program_id=programs[0]),
             CreateParticipantRequest(external_id="closed", status=Participant.CLOSED, first_name="\x1b[31mred"),
         ]  # fmt: skip
-        plain = [CreateParticipantRequest(external_id=f"plain-{number:03}") for number in range(450)]
+        plain = [CreateParticipantRequest(external_id=f"plain-{number:03}") for number in reversed(range(450))]
         with grpc.insecure_channel(running.service.grpc_address) as channel:
             answer: Any = ParticipantServiceStub(channel).BatchCreateParticipants(
                 BatchCreateParticipantsRequest(requests=[*odd, *plain]),
@@ -79,6 +79,7 @@ def test_a_list_is_a_table(env: dict[str, str]) -> None:
         (("--status", "CLOSED"), ["closed"]),
         (("--tag", "VIP"), ["jane/1 %"]),
         (("--external-id-prefix", "plain-00", "--limit", "2"), ["plain-000", "plain-001"]),
+        (("--external-id-prefix", "plain-00", "--order-by", "created_at", "--limit", "1"), ["plain-009"]),
         (("--order-by", "external_id desc", "--limit", "1"), ["plain-449"]),
         (("--created-after", "2999-01-01T00:00:00Z"), []),
         (("--created-before", "2999-01-01T00:00:00+02:00", "--status", "SUSPENDED"), ["jane/1 %"]),
