@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence, Set
 from typing import TypeVar
 
@@ -11,12 +10,8 @@ from server.deadline import within
 from server.errors import Conflict, FieldViolation, InvalidArgument
 from server.participants.model import RETRY, Participant, Retry, Update
 from server.participants.repository import ChangeRepository, Contention
+from server.participants.retries import MAX_RETRIES, pause_before
 from server.participants.service import normalized_tags
-
-# A change whose participant another transaction holds runs again after a pause, this often at the most; in seconds.
-RETRY_PAUSE = 0.005
-MAX_RETRY_PAUSE = 0.1
-MAX_RETRIES = 60
 
 T = TypeVar("T")
 
@@ -75,12 +70,11 @@ def _repeated(field: str, removed: Sequence[str], added: Set[str]) -> list[Field
 async def _run(change: Callable[[], Awaitable[T | Retry]], deadline: float) -> T:
     """Runs a change until it wins over other transactions."""
     async with within(deadline):
-        for attempt in range(MAX_RETRIES):
+        for retry in range(1, MAX_RETRIES + 1):
             outcome = await _attempted(change)
             if not isinstance(outcome, Retry):
                 return outcome
-            # At random, so that those who lost together do not lose together again.
-            await asyncio.sleep(random.uniform(0, min(RETRY_PAUSE * (attempt + 1), MAX_RETRY_PAUSE)))  # noqa: S311
+            await asyncio.sleep(pause_before(retry))
     raise Conflict("the participant is locked by another transaction; retry")
 
 

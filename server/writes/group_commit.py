@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from server.errors import Conflict, DeadlineExceeded, Overloaded, Unavailable
 from server.participants.model import Outcome, Rejected, Retry, Upsert
 from server.participants.repository import ParticipantRepository
+from server.participants.retries import MAX_RETRIES, pause_before
 from server.writes.admission import Admission
 from server.writes.batcher import TIMER_RESOLUTION, Batcher
 from server.writes.deadlines import Deadlines
@@ -21,10 +22,6 @@ from server.writes.observer import Observer, current_trace
 from server.writes.pending import PendingUpsert, Submission
 from server.writes.timer import SharedTimer
 
-# An upsert whose participant another transaction holds runs again after a pause, this often at the most.
-RETRY_PAUSE = 0.005
-MAX_RETRY_PAUSE = 0.1
-MAX_RETRIES = 30
 # How long what is held may take to end once the writer is closed, and then what is cancelled; in seconds.
 CLOSE_TIMEOUT = 3.0
 CANCEL_TIMEOUT = 3.0
@@ -179,8 +176,7 @@ class GroupCommit:
             self._settle(pending, Rejected(Conflict("the participant is locked by another transaction; retry")))
             return
         self._observer.retried()
-        pause = min(RETRY_PAUSE * (pending.attempts - 1), MAX_RETRY_PAUSE)
-        self._loop.call_later(pause, self._again, pending)
+        self._loop.call_later(pause_before(pending.attempts), self._again, pending)
 
     def _again(self, pending: PendingUpsert) -> None:
         self._batcher(pending).add(pending, first=True)
