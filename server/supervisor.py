@@ -1,4 +1,4 @@
-"""Several workers on the same two ports: starts them, replaces one that dies, and stops them all."""
+"""Several workers on the same two ports: starts them, replaces one that dies or does not start, and stops them all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from threading import Thread
@@ -74,6 +74,7 @@ class _Worker:
 
     def start(self) -> None:
         self._started = time.monotonic()
+        self._serves = False
         self._ready, ready = _processes.Pipe(duplex=False)
         self.process = _processes.Process(target=_work, args=(*self._arguments, ready))
         self.process.start()
@@ -81,13 +82,27 @@ class _Worker:
 
     def answers(self, told_to_stop: Connection) -> bool:
         """Waits until the worker serves, and tells whether it does."""
-        if self._ready not in wait([self._ready, told_to_stop], START_TIMEOUT):
-            return False
-        try:
-            self._ready.recv()
-        except EOFError:
-            return False
-        return True
+        wait([self._ready, told_to_stop], START_TIMEOUT)
+        return self.serves()
+
+    def serves(self) -> bool:
+        """Tells whether the worker has begun to serve."""
+        if not self._serves and self._ready.poll():
+            # It has said so, or died.
+            with suppress(EOFError):
+                self._serves = self._ready.recv()
+        return self._serves
+
+    def seconds_to_start(self) -> float:
+        """Returns for how long it may still be starting."""
+        return max(0.0, self._started + START_TIMEOUT - time.monotonic())
+
+    def end_if_it_hangs(self) -> None:
+        """Kills the process where it should have begun to serve by now."""
+        if not self.serves() and not self.seconds_to_start() and self.process.is_alive():
+            logger.error("worker %s does not start", self.process.pid)
+            self.process.kill()
+            self.process.join()
 
     def note_death(self) -> None:
         """Tells the log, and counts how often in a row it was early."""
@@ -132,8 +147,10 @@ def _end_with_supervisor() -> None:
 
 def _replace_the_dead(workers: Sequence[_Worker], told_to_stop: Connection) -> None:
     while not told_to_stop.poll():
-        wait([told_to_stop, *(worker.process.sentinel for worker in workers)])
+        starting = [worker.seconds_to_start() for worker in workers if not worker.serves()]
+        wait([told_to_stop, *(worker.process.sentinel for worker in workers)], min(starting, default=None))
         for worker in workers:
+            worker.end_if_it_hangs()
             if not told_to_stop.poll() and not worker.process.is_alive():
                 worker.note_death()
                 if all(each.early_deaths >= MAX_EARLY_DEATHS for each in workers):

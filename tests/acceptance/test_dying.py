@@ -82,8 +82,15 @@ def test_a_part_that_dies_ends_the_process(conninfo: str, part: str) -> None:
 
 def workers(service: Service) -> list[psutil.Process]:
     """The processes that serve."""
-    children = psutil.Process(service.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process(service.pid).children() if _is_worker(child)]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.Error:
+        # It has ended meanwhile.
+        return False
 
 
 def test_workers_end_with_their_supervisor_and_the_next_finds_its_ports_free(conninfo: str) -> None:
@@ -120,6 +127,32 @@ def test_workers_that_die_again_and_again_end_the_service(conninfo: str) -> None
         eventually(ended, timeout=30)
         assert service.wait() == 1
         assert service.errors.splitlines()[-1].startswith("participants: the workers die again and again")
+
+
+def test_a_replaced_worker_that_never_begins_to_serve_is_replaced_too(conninfo: str) -> None:
+    code = """
+        from server import cli, supervisor
+        replace_the_dead = supervisor._replace_the_dead
+        def impatiently(*arguments):
+            supervisor.START_TIMEOUT = 1.0
+            replace_the_dead(*arguments)
+        supervisor._replace_the_dead = impatiently
+        cli.main()
+    """
+    command = (sys.executable, "-c", textwrap.dedent(code))
+    service = Service(environment(DATABASE_URL=conninfo, PARTICIPANTS_WORKERS="2"), command)
+    before = {worker.pid for worker in workers(service)}
+    psutil.Process(min(before)).kill()
+    eventually(lambda: len({worker.pid for worker in workers(service)} - before) == 1)
+    (hanging,) = [worker for worker in workers(service) if worker.pid not in before]
+    hanging.suspend()
+    try:
+        eventually(lambda: not hanging.is_running() and len(workers(service)) == 2)
+        assert f"worker {hanging.pid} does not start" in service.errors
+    finally:
+        with contextlib.suppress(psutil.Error):
+            hanging.kill()
+        service.stop()
 
 
 def test_the_database_being_away_is_no_death(seed: Seed, data_directory: Path) -> None:
