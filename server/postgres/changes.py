@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import orjson
+from collections.abc import Sequence
 
 from server.errors import NotFound
 from server.participants.model import (
@@ -21,10 +19,9 @@ from server.participants.model import (
 from server.postgres import queries
 from server.postgres.database import Database
 from server.postgres.prepared import Row
-from server.postgres.rows import REFUSALS, array, participant
+from server.postgres.rows import REFUSALS, boolean, number, optional_array, optional_json, participant, text
 
-_LIMITS = tuple(str(limit).encode() for limit in (MAX_ATTRIBUTES, MAX_ATTRIBUTE_BYTES, MAX_TAG_BYTES, MAX_TAGS))
-_BOOLEANS = {True: b"t", False: b"f"}
+_LIMITS = tuple(map(number, (MAX_ATTRIBUTES, MAX_ATTRIBUTE_BYTES, MAX_TAG_BYTES, MAX_TAGS)))
 
 
 class PostgresChanges:
@@ -43,7 +40,7 @@ class PostgresChanges:
     ) -> Participant | Retry:
         """Enrolls a participant or ends its enrollment (see ChangeRepository)."""
         ids = (organization_id.encode(), participant_id.encode(), program_id.encode())
-        row = _row(await self._database.write(queries.ENROLL, *ids, _BOOLEANS[active]))
+        row = _row(await self._database.write(queries.ENROLL, *ids, boolean(active)))
         return RETRY if row is None else participant(row, 1)
 
     async def delete(self, organization_id: str, participant_id: str, etag: str) -> Retry | None:
@@ -70,32 +67,20 @@ def _parameters(update: Update) -> Sequence[bytes | None]:
         update.organization_id.encode(),
         update.participant_id.encode(),
         update.external_id.encode() or None,
-        _text(update.status),
-        _text(update.display_name),
-        _text(update.email),
-        _text(update.first_name),
-        _text(update.last_name),
-        _text(update.phone),
-        _json(update.attributes),
-        _optional_array(update.remove_attributes),
-        _optional_array(update.tags),
-        _optional_array(update.add_tags),
-        _optional_array(update.remove_tags),
+        text(update.status),
+        text(update.display_name),
+        text(update.email),
+        text(update.first_name),
+        text(update.last_name),
+        text(update.phone),
+        optional_json(update.attributes),
+        optional_array(update.remove_attributes),
+        optional_array(update.tags),
+        optional_array(update.add_tags),
+        optional_array(update.remove_tags),
         _revision(update.participant_id, update.etag),
     )
 
 
-def _text(value: str | None) -> bytes | None:
-    return None if value is None else value.encode()
-
-
-def _json(attributes: Mapping[str, str]) -> bytes | None:
-    return orjson.dumps(attributes) if attributes else None
-
-
-def _optional_array(values: Sequence[str]) -> bytes | None:
-    return array(values) if values else None
-
-
 def _revision(participant_id: str, etag: str) -> bytes | None:
-    return str(revision_of(etag, participant_id)).encode() if etag else None
+    return number(revision_of(etag, participant_id)) if etag else None

@@ -24,14 +24,13 @@ from server.participants.model import (
 from server.postgres import queries
 from server.postgres.database import Database
 from server.postgres.prepared import Row
-from server.postgres.rows import REFUSALS, array, participant
+from server.postgres.rows import REFUSALS, array, boolean, number, optional_array, optional_json, participant, text
 
 # All of plain Postgres is one route: any upserts may share a statement.
 _ROUTE = ""
-_LIMITS = tuple(str(limit).encode() for limit in (MAX_ATTRIBUTES, MAX_ATTRIBUTE_BYTES, MAX_TAG_BYTES))
+_LIMITS = tuple(map(number, (MAX_ATTRIBUTES, MAX_ATTRIBUTE_BYTES, MAX_TAG_BYTES)))
 # As jsonb an attribute takes more than eight bytes: with no more than this there are not too many.
-_SURELY_WITHIN_LIMITS = str(MAX_ATTRIBUTES * 8).encode()
-_BOOLEANS = {True: b"t", False: b"f"}
+_SURELY_WITHIN_LIMITS = number(MAX_ATTRIBUTES * 8)
 _NAMES = len(ParticipantNames._fields)
 
 Value = TypeVar("Value")
@@ -60,7 +59,7 @@ class PostgresParticipants:
         names_program = any(upsert.program_id is not None for upsert in upserts)
         whole = any(upsert.whole for upsert in upserts)
         query = queries.UPSERT[names_program, whole]
-        rows = await self._database.write(query, _BOOLEANS[insert], *_LIMITS, *_columns(upserts))
+        rows = await self._database.write(query, boolean(insert), *_LIMITS, *_columns(upserts))
         outcomes: list[Outcome | Retry] = [RETRY] * len(upserts)
         for row in rows:
             outcomes[row[0]] = _outcome(row)
@@ -82,17 +81,16 @@ def _parameters(upsert: Upsert) -> Sequence[bytes | None]:
     return (
         upsert.organization_id.encode(),
         upsert.external_id.encode(),
-        *[value if value is None else value.encode() for value in _texts(upsert)],
-        dumps(upsert.attributes) if upsert.attributes else None,
-        array(upsert.tags) if upsert.tags else None,
+        text(upsert.status),
+        text(upsert.display_name),
+        text(upsert.email),
+        text(upsert.first_name),
+        text(upsert.last_name),
+        text(upsert.phone),
+        optional_json(upsert.attributes),
+        optional_array(upsert.tags),
         _SURELY_WITHIN_LIMITS,
     )
-
-
-def _texts(upsert: Upsert) -> Sequence[str | None]:
-    return (
-        upsert.status, upsert.display_name, upsert.email, upsert.first_name, upsert.last_name, upsert.phone,
-    )  # fmt: skip
 
 
 def _columns(upserts: Sequence[Upsert]) -> Sequence[bytes | None]:

@@ -11,7 +11,7 @@ from server.participants.model import Participant
 from server.postgres import queries
 from server.postgres.database import Database
 from server.postgres.prepared import Row
-from server.postgres.rows import participant
+from server.postgres.rows import number, participant
 
 # How many rows of the leading index a page looks at for each participant that it may list, where it has to pass over
 # some. Labels lead to one participant here and one there, with as many blocks for each as the indexes are deep: such a
@@ -55,9 +55,9 @@ class PostgresReading:
             *_created_range(listing),
             *_external_id_range(listing),
             *_filters(listing.filters),
-            str(examined).encode(),
-            str(listing.page_size + 1).encode(),
-            str(MAX_PAGE_BYTES).encode(),
+            number(examined),
+            number(listing.page_size + 1),
+            number(MAX_PAGE_BYTES),
         )
         return _page(listing, rows, examined)
 

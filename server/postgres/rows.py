@@ -34,6 +34,31 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
+def optional_array(values: Sequence[str]) -> bytes | None:
+    """Returns an array in Postgres' text format, null where there are no values."""
+    return array(values) if values else None
+
+
+def text(value: str | None) -> bytes | None:
+    """Returns a text in Postgres' text format. None is null."""
+    return None if value is None else value.encode()
+
+
+def number(value: int) -> bytes:
+    """Returns a number in Postgres' text format."""
+    return str(value).encode()
+
+
+def boolean(value: bool) -> bytes:
+    """Returns a boolean in Postgres' text format."""
+    return b"t" if value else b"f"
+
+
+def optional_json(attributes: Mapping[str, str]) -> bytes | None:
+    """Returns attributes as JSON, null where there are none."""
+    return orjson.dumps(attributes) if attributes else None
+
+
 def participant(row: Row, first: int = 0) -> Participant:
     """Returns the participant in a row from this column on; its columns are named and ordered as the fields are (a test
     holds that)."""

@@ -130,7 +130,7 @@ class Batcher:
             self._settle_all(group, outcomes or [Rejected(Unavailable())] * len(group))
         if group:
             traces = [pending.submission.trace for pending in group if pending.submission.trace is not None]
-            self._observer.statement(len(group), now - statement.started, list(dict.fromkeys(traces)))
+            self._observer.statement(len(group), now - statement.started, traces)
 
     def _settle_all(self, group: Sequence[PendingUpsert], outcomes: Outcomes) -> None:
         """Settles a group; whatever is raised on the way, nothing of it stays held."""

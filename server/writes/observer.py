@@ -14,7 +14,10 @@ class Observer:
     """Is told of every statement and every retry. This one takes no notice."""
 
     def statement(self, upserts: int, seconds: float, traces: Sequence[Any]) -> None:
-        """A statement of so many upserts has ended, well or not, its commit included. `traces` are its calls'."""
+        """A statement of so many upserts has ended, well or not, its commit included.
+
+        `traces` are those of its upserts; the items of a batch have one and the same.
+        """
 
     def refused(self, reason: str) -> None:
         """An upsert of a batch was refused before it was taken in; a call of its own is told so, and counted there."""
