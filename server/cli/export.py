@@ -12,10 +12,11 @@ import orjson
 from participants.v1.participant_pb2 import Participant
 from participants.v1.participant_service_pb2 import CreateParticipantRequest, ListParticipantsRequest
 
-from server.cli.service import LARGEST_PAGE, running_service
+from server.cli.service import running_service
 from server.config import read_settings
 from server.gateway.encoding import MessageEncoder
 from server.importer.progress import Counts, Meter
+from server.participants.listing import MAX_PAGE_SIZE
 
 EXPORTED = "EXPORTED"
 
@@ -35,7 +36,7 @@ def export() -> None:
     settings = read_settings(os.environ)
     counts = Counts(EXPORTED)
     meter = Meter(counts, None)
-    request = ListParticipantsRequest(page_size=LARGEST_PAGE)
+    request = ListParticipantsRequest(page_size=MAX_PAGE_SIZE)
     with running_service(settings) as service:
         for page in service.pages(request):
             for participant in page.participants:

@@ -9,8 +9,8 @@ import click
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from server.cli.channel import open_channel, tls_hint
 from server.cli.parameters import TEXT
+from server.client import open_channel, tls_hint
 from server.config import read_settings
 
 TIMEOUT = 3.0

@@ -15,9 +15,10 @@ from participants.v1.participant_service_pb2 import ListParticipantsRequest
 
 from server.cli.output import print_json, print_table
 from server.cli.parameters import TEXT, TIME
-from server.cli.service import LARGEST_PAGE, running_service
+from server.cli.service import running_service
 from server.config import read_settings
 from server.gateway.encoding import MessageEncoder
+from server.participants.listing import MAX_PAGE_SIZE
 
 COLUMNS = ("id", "external_id", "status", "display_name", "email", "tags", "created_at")
 ORDERS = ("created_at", "created_at desc", "external_id", "external_id desc")
@@ -48,7 +49,7 @@ def list_participants(limit: int, as_json: bool, **filters: Any) -> None:
         # In any other order everybody would be looked at.
         filters["order_by"] = "external_id"
     # The larger a page, the more it looks at to find who passes.
-    request = ListParticipantsRequest(page_size=LARGEST_PAGE, **_given(filters))
+    request = ListParticipantsRequest(page_size=MAX_PAGE_SIZE, **_given(filters))
     with running_service(read_settings(os.environ)) as service:
         # One more than is shown tells whether there are more.
         found = list(islice((each for page in service.pages(request, ()) for each in page.participants), limit + 1))

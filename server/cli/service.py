@@ -13,14 +13,9 @@ from participants.v1 import participant_pb2
 from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
-from server.cli.channel import open_aio_channel, open_channel
+from server.client import CALL_TIMEOUT, PAUSES, RETRIED, open_aio_channel, open_channel
 from server.config import DEVELOPMENT_KEY_FILE, Settings
 from server.errors import CommandError
-from server.importer.sender import CALL_TIMEOUT, PAUSES, RETRIED
-
-# The service bounds its answers itself: a full page of large participants is more than gRPC's 4 MiB.
-CHANNEL_OPTIONS = [("grpc.max_receive_message_length", -1)]
-LARGEST_PAGE = 200
 
 
 def api_key(settings: Settings) -> str:
@@ -50,7 +45,7 @@ async def connected_channel(settings: Settings) -> AsyncIterator[grpc.aio.Channe
     """Yields a channel once there is a connection. Later the service may be away for a while, but a wrong address is a
     CommandError now."""
     address = str(settings.grpc_address.reachable())
-    async with open_aio_channel(settings, CHANNEL_OPTIONS) as channel:
+    async with open_aio_channel(settings) as channel:
         state = channel.get_state(try_to_connect=True)
         while state is not grpc.ChannelConnectivity.READY:
             if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
@@ -108,5 +103,5 @@ class Service:
 def running_service(settings: Settings) -> Iterator[Service]:
     """Yields the service at PARTICIPANTS_GRPC_ADDRESS."""
     key = api_key(settings)
-    with open_channel(settings, CHANNEL_OPTIONS) as channel:
+    with open_channel(settings) as channel:
         yield Service(ParticipantServiceStub(channel), key)

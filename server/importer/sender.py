@@ -12,17 +12,14 @@ import grpc
 from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
-from server.errors import Code, CommandError
+from server.client import CALL_TIMEOUT, PAUSES, RETRIED
+from server.errors import CommandError
 from server.importer.rows import Row
 
 IN_FLIGHT = 4
 BATCH_ROWS = 500
 # With one more row of at most 1 MiB, a message stays below the 4 MiB that gRPC allows.
 BATCH_BYTES = 2 << 20
-CALL_TIMEOUT = 60.0
-# What the service may be able to take later is sent again, after pauses that add up to more than a failover takes.
-RETRIED = {Code.UNAVAILABLE.number, Code.RESOURCE_EXHAUSTED.number, Code.ABORTED.number, Code.DEADLINE_EXCEEDED.number}
-PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0)
 
 _RESULTS = messages.CreateParticipantResponse.Result
 

@@ -1,4 +1,5 @@
-"""How commands reach the running service at PARTICIPANTS_GRPC_ADDRESS: with TLS where the TLS variables are set."""
+"""How commands call the running service at PARTICIPANTS_GRPC_ADDRESS: with TLS where the TLS variables are set, and
+again when it may be able to answer later."""
 
 from __future__ import annotations
 
@@ -9,25 +10,39 @@ import grpc
 
 from server.certificates import Certificates
 from server.config import ConfigurationError, Settings
+from server.errors import Code
 from server.operations.certificate import name_in
+
+# In seconds.
+CALL_TIMEOUT = 60.0
+# What the service may be able to do later is asked again, after pauses that add up to more than a failover takes.
+RETRIED = {Code.UNAVAILABLE.number, Code.RESOURCE_EXHAUSTED.number, Code.ABORTED.number, Code.DEADLINE_EXCEEDED.number}
+PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0)
 
 Options = Sequence[tuple[str, Any]]
 
+# The service bounds its answers itself: a full page of large participants is more than gRPC's 4 MiB.
+OPTIONS: Options = [("grpc.max_receive_message_length", -1)]
 
-def open_channel(settings: Settings, options: Options = ()) -> grpc.Channel:
+
+def open_channel(settings: Settings) -> grpc.Channel:
     """Returns a channel. Raises ConfigurationError where the TLS files cannot be used."""
-    address, secure = str(settings.grpc_address.reachable()), _secure(settings)
-    if secure is None:
-        return grpc.insecure_channel(address, options)
-    return grpc.secure_channel(address, secure[0], [*options, *secure[1]])
+    channel: grpc.Channel = _opened(grpc, settings)
+    return channel
 
 
-def open_aio_channel(settings: Settings, options: Options = ()) -> grpc.aio.Channel:
+def open_aio_channel(settings: Settings) -> grpc.aio.Channel:
     """Returns a channel for asyncio. Raises ConfigurationError where the TLS files cannot be used."""
+    channel: grpc.aio.Channel = _opened(grpc.aio, settings)
+    return channel
+
+
+def _opened(library: Any, settings: Settings) -> Any:
     address, secure = str(settings.grpc_address.reachable()), _secure(settings)
     if secure is None:
-        return grpc.aio.insecure_channel(address, options)
-    return grpc.aio.secure_channel(address, secure[0], [*options, *secure[1]])
+        return library.insecure_channel(address, OPTIONS)
+    credentials, options = secure
+    return library.secure_channel(address, credentials, [*OPTIONS, *options])
 
 
 def _secure(settings: Settings) -> tuple[grpc.ChannelCredentials, Options] | None:
