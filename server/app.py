@@ -43,11 +43,11 @@ from server.postgres.participants import PostgresParticipants
 from server.postgres.probe import Probe
 from server.postgres.reading import PostgresReading
 from server.rpc import server as rpc
-from server.rpc.callers import Callers
-from server.rpc.calls import Calls
-from server.rpc.crowding import make_room_forever
-from server.rpc.deaf import cut_off_deaf_forever
-from server.rpc.flooding import shut_out_floods_forever
+from server.rpc.draining import Calls
+from server.rpc.guard.callers import Callers
+from server.rpc.guard.eviction import make_room_forever
+from server.rpc.guard.slow_readers import cut_off_deaf_forever
+from server.rpc.guard.watch import shut_out_floods_forever
 from server.sockets import Listening, allow_open_files
 from server.writes.group_commit import GroupCommit
 

@@ -12,10 +12,10 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from server.errors import ServiceError
-from server.rpc.callers import Callers
 from server.rpc.compression import plain
 from server.rpc.contexts import Context, abort, sends, this_call
-from server.rpc.receiving import RECEIVE_TIMEOUT
+from server.rpc.guard.callers import Callers
+from server.rpc.request_message import RECEIVE_TIMEOUT
 
 # More than any of these has, once it is inflated.
 MAX_MESSAGE_BYTES = 4 << 10

@@ -8,8 +8,8 @@ from typing import Any, Never
 
 import grpc
 
-from server.rpc.callers import Callers
 from server.rpc.contexts import Context, abort, sends
+from server.rpc.guard.callers import Callers
 
 # Until a client has acknowledged this limit grpcio keeps another, 16 MiB. Many fields take few bytes on the wire where
 # they are the same, and are many in memory.

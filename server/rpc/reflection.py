@@ -17,8 +17,8 @@ from grpc_reflection.v1alpha.reflection import aio
 from server.api.servicer import SERVICE
 from server.api.sources import described_files
 from server.operations.allowance import Allowance
-from server.rpc.callers import Callers
 from server.rpc.contexts import Context, write
+from server.rpc.guard.callers import Callers
 from server.rpc.keyless import Keyless, reader
 
 # To ask for everything takes about 200 KB.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from server.rpc.callers import WAIT, Callers
+from server.rpc.guard.callers import WAIT, Callers
 
 STRANGER, HOLDER = "ipv4:192.0.2.1:1", "ipv4:192.0.2.1:2"
 

@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 import pytest
 
-from server.rpc import descriptors
-from server.rpc.connections import Connection, Connections, Taken
+from server.rpc.guard import descriptors
+from server.rpc.guard.connections import Connection, Connections, Taken
 
 METHOD = "/test/Echo"
 # More than the sockets between the two take in.

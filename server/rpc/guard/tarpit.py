@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
-from server.rpc.callers import Callers
-from server.rpc.connections import Connection, Taken
+from server.rpc.guard.callers import Callers
+from server.rpc.guard.connections import Connection, Taken
 
 # For how long, in seconds; then they are cut off.
 SILENCE = 10.0
@@ -31,7 +31,7 @@ class _Silent:
         self.taken.end()
 
 
-class Silenced:
+class Tarpit:
     """The connections that are silent, by peer. `callers` are told of each."""
 
     def __init__(self, callers: Callers) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it comes without types
 
-from server.rpc.callers import Callers
 from server.rpc.contexts import Context
-from server.rpc.incoming import Rpc
+from server.rpc.guard.callers import Callers
+from server.rpc.handlers import Rpc
 
 # Of each RPC, each time the event loop comes round: few enough for all else that it has to see to, and enough to share
 # statements. Whoever calls beyond that waits in grpcio.

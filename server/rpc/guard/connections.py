@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from server.operations.memory import can_tell
-from server.rpc import descriptors
-from server.rpc.descriptors import CLOSED, ESTABLISHED, LISTENING, TcpSockets
+from server.rpc.guard import descriptors
+from server.rpc.guard.descriptors import CLOSED, ESTABLISHED, LISTENING, TcpSockets
 
 
 class Connection(NamedTuple):

@@ -19,13 +19,13 @@ from collections.abc import Sequence, Set
 from contextlib import closing
 
 from server.api.buffers import Buffers
-from server.rpc.beside import Beside, Lately, Least
-from server.rpc.callers import Callers
-from server.rpc.connections import Connection, Connections, watch_forever
-from server.rpc.listeners import Listeners
-from server.rpc.newcomers import Newcomers
-from server.rpc.silenced import Silenced
-from server.rpc.strain import Gauge, Strain
+from server.rpc.guard.callers import Callers
+from server.rpc.guard.connections import Connection, Connections, watch_forever
+from server.rpc.guard.listeners import Listeners
+from server.rpc.guard.newcomers import Newcomers
+from server.rpc.guard.pressure import Gauge, Pressure
+from server.rpc.guard.tarpit import Tarpit
+from server.rpc.guard.unaccounted import Lately, Least, Unaccounted
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +60,11 @@ class _Watch:
         self._tls_bytes = tls_bytes
         self._callers = callers
         self._buffers = buffers
-        self._beside = Beside(callers)
+        self._unaccounted = Unaccounted(callers)
         self._second_ends = 0.0
         # While an attack goes on, for what is known of it; and while it is one that newcomers make.
         self._besieged_until = self._overrun_until = 0.0
-        self._silenced = Silenced(callers)
+        self._tarpit = Tarpit(callers)
 
     def look_until(self, stopped: threading.Event) -> None:
         """Looks again and again, and at once where somebody is unwelcome."""
@@ -73,55 +73,57 @@ class _Watch:
             wait = LOOK_EVERY
             while not stopped.is_set():
                 unwelcome, now, began = self._callers.unwelcome(wait), time.monotonic(), time.thread_time()
-                wait = LOOK_AGAIN if self._look(unwelcome, gauge.strain(now), now) else LOOK_EVERY
+                wait = LOOK_AGAIN if self._look(unwelcome, gauge.pressure(now), now) else LOOK_EVERY
                 self._accept_newcomers(now)
                 took = time.thread_time() - began
                 if took > LONG_LOOK:
                     stopped.wait(min(LOOK_AGAIN, REST * took))
         self._callers.looked()
         self._listeners.accept_all()
-        self._silenced.cut_off_all()
+        self._tarpit.cut_off_all()
 
-    def _look(self, unwelcome: set[str], strain: Strain, now: float) -> bool:
+    def _look(self, unwelcome: set[str], pressure: Pressure, now: float) -> bool:
         """Shuts out who is unwelcome, or floods, and tells whether there may be more of them."""
         self._newcomers.look(now)
-        if unwelcome or strain.is_short:
+        if unwelcome or pressure.is_short:
             self._besieged_until = now + SECOND
         is_besieged = now < self._besieged_until
-        may_go_on = is_besieged or strain.is_busy
-        if not (may_go_on or self._silenced) and now < self._second_ends:
+        may_go_on = is_besieged or pressure.is_busy
+        if not (may_go_on or self._tarpit) and now < self._second_ends:
             self._callers.looked()
             return False
         found = self._connections.look()
-        sent = self._beside.lately({each.peer: self._silenced.received(each) for each in found})
-        least = self._least(strain)
+        sent = self._unaccounted.lately({each.peer: self._tarpit.received(each) for each in found})
+        least = self._least(pressure)
         guilty = sent.more_than_messages(least)
-        flooding = _flooding(sent, least, guilty, strain, is_besieged=is_besieged)
-        if strain.is_critical:
-            heard = {each.peer for each in found if each.peer not in self._silenced}
+        flooding = _flooding(sent, least, guilty, pressure, is_besieged=is_besieged)
+        if pressure.is_critical:
+            heard = {each.peer for each in found if each.peer not in self._tarpit}
             if heard.isdisjoint(unwelcome | flooding):
                 # All make do: then whoever has sent most has to go.
                 unwelcome |= sent.most(heard)
-        if self._newcomers.are_many and strain.is_short and (flooding or strain.is_filling):
+        if self._newcomers.are_many and pressure.is_short and (flooding or pressure.is_filling):
             self._hold_newcomers_back(now)
-        if self._newcomers_go_unseen(found, sent.holders, strain, now):
+        if self._newcomers_go_unseen(found, sent.holders, pressure, now):
             self._hold_newcomers_back(now)
-        self._judge_suspects(unwelcome | guilty, sent.holders, strain, now)
+        self._judge_suspects(unwelcome | guilty, sent.holders, pressure, now)
         self._shut_out(found, unwelcome, flooding, now)
-        self._callers.looked(sent.excess.keys(), is_flooded=strain.is_short and now < self._overrun_until)
+        self._callers.looked(sent.excess.keys(), is_flooded=pressure.is_short and now < self._overrun_until)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
             # What was too much stays counted, for it may not have been read yet.
-            self._beside.begin_second(flooding)
+            self._unaccounted.begin_second(flooding)
         return may_go_on
 
-    def _least(self, strain: Strain) -> Least:
-        if strain.is_critical:
+    def _least(self, pressure: Pressure) -> Least:
+        if pressure.is_critical:
             return Least(self._tls_bytes + LEAST_FIRST_BYTES, self._tls_bytes + LEAST_FIRST_BYTES)
         return Least(self._tls_bytes + HOLDERS_FIRST_BYTES, self._tls_bytes + FIRST_BYTES)
 
-    def _newcomers_go_unseen(self, found: Sequence[Connection], holders: Set[str], strain: Strain, now: float) -> bool:
-        if not (strain.is_saturated or (strain.is_busy and self._newcomers.are_very_many)):
+    def _newcomers_go_unseen(
+        self, found: Sequence[Connection], holders: Set[str], pressure: Pressure, now: float
+    ) -> bool:
+        if not (pressure.is_saturated or (pressure.is_busy and self._newcomers.are_very_many)):
             return False
         seen = {each.peer for each in found if each.is_open} | holders
         return self._newcomers.go_unseen(now, seen, self._connections.waiting)
@@ -137,22 +139,22 @@ class _Watch:
             logger.warning("newcomers flood, and few of them are accepted at a time")
         self._overrun_until = now + SECOND
 
-    def _judge_suspects(self, guilty: set[str], holders: Set[str], strain: Strain, now: float) -> None:
-        of_holders = 0.0 if strain.is_critical else DOUBT
-        of_strangers = min(of_holders, SHORT_DOUBT) if strain.is_short else of_holders
+    def _judge_suspects(self, guilty: set[str], holders: Set[str], pressure: Pressure, now: float) -> None:
+        of_holders = 0.0 if pressure.is_critical else DOUBT
+        of_strangers = min(of_holders, SHORT_DOUBT) if pressure.is_short else of_holders
         # Who was silenced before more of it was read has to wait while memory is short: what else it sent is not known.
-        self._silenced.look(
+        self._tarpit.look(
             guilty,
             lambda peer: of_holders if peer in holders else of_strangers,
             now,
-            may_hear=not strain.is_short,
+            may_hear=not pressure.is_short,
         )
 
     def _shut_out(self, found: Sequence[Connection], unwelcome: set[str], suspects: set[str], now: float) -> None:
         silenced = 0
         for each in found:
             if each.peer in unwelcome or each.peer in suspects:
-                silenced += self._silenced.silence(each, now, for_good=each.peer in unwelcome)
+                silenced += self._tarpit.silence(each, now, for_good=each.peer in unwelcome)
         for peer in unwelcome - {each.peer for each in found}:
             # It came, was read, and went before it could be silenced; so will the next.
             self._callers.heard(peer)
@@ -161,10 +163,10 @@ class _Watch:
             logger.warning("connections are silenced that send more than calls with good keys take: %d", silenced)
 
 
-def _flooding(sent: Lately, least: Least, guilty: set[str], strain: Strain, *, is_besieged: bool) -> set[str]:
+def _flooding(sent: Lately, least: Least, guilty: set[str], pressure: Pressure, *, is_besieged: bool) -> set[str]:
     """Returns who has sent more than there is enough of everything for; the guilty have sent more than messages."""
-    if strain.is_short:
+    if pressure.is_short:
         return sent.more_than(least)
-    if is_besieged or strain.is_saturated:
+    if is_besieged or pressure.is_saturated:
         return guilty
-    return sent.more_than_free() if strain.is_busy else set()
+    return sent.more_than_free() if pressure.is_busy else set()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from server.rpc import descriptors
-from server.rpc.descriptors import LISTENING, TcpSockets
+from server.rpc.guard import descriptors
+from server.rpc.guard.descriptors import LISTENING, TcpSockets
 
 # How often one of the sockets accepts whoever waits there, in seconds. There are some (LISTENERS in server.py), so it
 # takes a second or two until each has, and a newcomer who has come again may have to wait for that long once more.

@@ -20,12 +20,12 @@ from server.api.servicer import ParticipantServicer
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
 from server.api.stints import LARGE_BYTES
 from server.errors import Internal, RequestTooLarge, ServiceError
-from server.rpc.callers import Callers
-from server.rpc.calls import Calls
 from server.rpc.compression import is_compressed, plain
 from server.rpc.contexts import Context, abort, sends, this_call
+from server.rpc.draining import Calls
+from server.rpc.guard.callers import Callers
 from server.rpc.metadata import MAX_METADATA_BYTES, Fields, refuse, size_of
-from server.rpc.receiving import MAX_REQUEST_BYTES, Receiver, malformed
+from server.rpc.request_message import MAX_REQUEST_BYTES, Receiver, malformed
 
 # What a call under way is taken to hold, and one for a list: about the answer with the largest participant, or with as
 # many as a page may have, and see ANSWER_COPIES.

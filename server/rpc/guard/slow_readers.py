@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from server.rpc.callers import Callers
-from server.rpc.connections import Connections
 from server.rpc.contexts import Context
+from server.rpc.guard.callers import Callers
+from server.rpc.guard.connections import Connections
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from server.rpc.callers import Callers
-from server.rpc.receiving import MAX_CALLS, READ_BYTES, UNASKED_BYTES
+from server.rpc.guard.callers import Callers
+from server.rpc.request_message import MAX_CALLS, READ_BYTES, UNASKED_BYTES
 
 # What may be sent in a second beside calls that are here, while there is enough of everything; and what is so much that
 # it may be a reason by itself. In bytes.
@@ -62,7 +62,7 @@ class Lately:
         return {most} if excess.get(most, 0) > MUCH else set()
 
 
-class Beside:
+class Unaccounted:
     """Remembers what each had sent a while ago: so what it sent in one to two seconds counts."""
 
     def __init__(self, callers: Callers) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
-from server.rpc.callers import Callers
+from server.rpc.aio_server import AT_ONCE, Server
 from server.rpc.contexts import Context
-from server.rpc.intake import AT_ONCE, Server
+from server.rpc.guard.callers import Callers
 
 METHOD = "/a.Service/Call"
 

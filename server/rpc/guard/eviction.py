@@ -15,8 +15,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from server.rpc.callers import Callers
-from server.rpc.connections import Connections, watch_forever
+from server.rpc.guard.callers import Callers
+from server.rpc.guard.connections import Connections, watch_forever
 
 logger = logging.getLogger(__name__)
 
