@@ -26,7 +26,7 @@ class Listeners:
     def __init__(self, port: int) -> None:
         stand_in = descriptors.idle_listener()
         self._listeners = deque(
-            _Listener(file, stand_in) for file, _, tcp in TcpSockets(port).look() if tcp.state == LISTENING
+            _Listener(each.file, stand_in) for each in TcpSockets(port).look() if each.tcp.state == LISTENING
         )
         self._next_turn = 0.0
 
