@@ -45,9 +45,8 @@ from server.postgres.reading import PostgresReading
 from server.rpc import server as rpc
 from server.rpc.draining import Calls
 from server.rpc.guard.callers import Callers
-from server.rpc.guard.eviction import make_room_forever
-from server.rpc.guard.slow_readers import cut_off_deaf_forever
-from server.rpc.guard.watch import shut_out_floods_forever
+from server.rpc.guard.slow_readers import cut_off_slow_readers_forever
+from server.rpc.guard.watch import watch_forever
 from server.sockets import Listening, allow_open_files
 from server.writes.group_commit import GroupCommit
 
@@ -169,11 +168,10 @@ async def service(
         grpc_address = rpc.listen(grpc_server, settings.grpc_address, share_port=share_ports, certificates=certificates)
         watches = {
             "the return of free memory": give_back_forever(),
-            "the watch over crowds": make_room_forever(grpc_address.port, callers),
-            "the watch over floods": shut_out_floods_forever(
+            "the watch over connections": watch_forever(
                 grpc_address.port, callers, buffers, tls=certificates is not None
             ),
-            "the watch over unread answers": cut_off_deaf_forever(grpc_address.port, callers),
+            "the watch over unread answers": cut_off_slow_readers_forever(grpc_address.port, callers.ledger),
         }
         for name, watch in watches.items():
             await stack.enter_async_context(_background(parts, name, watch))

@@ -18,7 +18,7 @@ from server.api.servicer import SERVICE
 from server.api.sources import described_files
 from server.operations.allowance import Allowance
 from server.rpc.contexts import Context, write
-from server.rpc.guard.callers import Callers
+from server.rpc.guard.ledger import Ledger
 from server.rpc.keyless import Keyless, reader
 
 # To ask for everything takes about 200 KB.
@@ -35,10 +35,10 @@ class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package 
     where too many ask at once, who has asked for longest makes way.
     """
 
-    def __init__(self, names: tuple[str, ...], keyless: Keyless, callers: Callers) -> None:
+    def __init__(self, names: tuple[str, ...], keyless: Keyless, ledger: Ledger) -> None:
         super().__init__(names, _Pool())
         self._keyless = keyless
-        self._callers = callers
+        self._ledger = ledger
         self._allowance = Allowance(BYTES_A_SECOND, BYTES_SAVED)
         # The tasks of those who ask, the oldest first.
         self._asking: dict[asyncio.Task[None], None] = {}
@@ -68,7 +68,7 @@ class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package 
         while wait := self._allowance.wait():  # noqa: ASYNC110  # time passes by itself
             await asyncio.sleep(wait)
         self._allowance.take(answer.ByteSize())
-        self._callers.asked(context.peer())
+        self._ledger.asked(context.peer())
         await write(context, answer)
 
 
@@ -100,11 +100,11 @@ def _describe_v1() -> None:
     descriptor_pool.Default().Add(text_format.Parse(text, descriptor_pb2.FileDescriptorProto()))
 
 
-def reflection_handlers(keyless: Keyless, callers: Callers) -> list[grpc.GenericRpcHandler]:
+def reflection_handlers(keyless: Keyless, ledger: Ledger) -> list[grpc.GenericRpcHandler]:
     """Returns the handlers of both versions. They need no key."""
     _describe_v1()
     health = health_pb2.DESCRIPTOR.services_by_name["Health"]
-    servicer = _Reflection((SERVICE.full_name, health.full_name, *_NAMES), keyless, callers)
+    servicer = _Reflection((SERVICE.full_name, health.full_name, *_NAMES), keyless, ledger)
     read = reader(reflection_pb2.ServerReflectionRequest)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

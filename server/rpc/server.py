@@ -107,12 +107,12 @@ def grpc_server(
 ) -> Server:
     """Returns the server, which listens nowhere yet."""
     read_all_at_once()
-    keyless = Keyless(callers)
-    handlers = [MetadataLimit(callers), health_handlers(health, keyless)]
+    keyless = Keyless(callers.ledger)
+    handlers = [MetadataLimit(callers.gate), health_handlers(health, keyless)]
     if reflect:
-        handlers += reflection_handlers(keyless, callers)
+        handlers += reflection_handlers(keyless, callers.ledger)
     rpcs = service_rpcs(SERVICE, servicer, interceptor, buffers=buffers, calls=calls, callers=callers)
-    return Server(rpcs, handlers, callers, OPTIONS)
+    return Server(rpcs, handlers, callers.gate, OPTIONS)
 
 
 def listen(server: Server, address: Address, *, share_port: bool, certificates: Certificates | None = None) -> Address:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from server.operations.memory import can_tell
 from server.rpc.guard import descriptors
 from server.rpc.guard.descriptors import CLOSED, ESTABLISHED, LISTENING, TcpSockets
 
@@ -120,15 +116,3 @@ class Connections:
             elif peer:
                 there.append(Connection(peer, tcp.received, file, cookie, tcp.state == ESTABLISHED))
         return there
-
-
-async def watch_forever(look_until: Callable[[threading.Event], None]) -> None:
-    """Has connections looked at until this is cancelled. On systems other than Linux it waits."""
-    if not can_tell():
-        await asyncio.Event().wait()
-    stopped = threading.Event()
-    try:
-        # In a thread, for the event loop may be busy when it matters.
-        await asyncio.to_thread(look_until, stopped)
-    finally:
-        stopped.set()

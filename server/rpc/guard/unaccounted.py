@@ -1,96 +1,79 @@
-"""What callers send beside their calls, which is what they take that is not counted elsewhere."""
+"""Bytes that came of connections and that no call with a good key accounts for: what floods are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from server.rpc.guard.callers import Callers
-from server.rpc.request_message import MAX_CALLS, READ_BYTES, UNASKED_BYTES
+from server.rpc.guard.connections import Connection
+from server.rpc.guard.ledger import Ledger
+from server.rpc.guard.tarpit import Tarpit
+from server.rpc.request_message import READ_BYTES
 
-# What may be sent in a second beside calls that are here, while there is enough of everything; and what is so much that
-# it may be a reason by itself. In bytes.
-FREE_BYTES, MUCH = 1 << 20, 1 << 20
+# So much in a second may be a reason by itself, in bytes.
+MUCH = 1 << 20
 
 
-class Least(NamedTuple):
-    """What key holders, and strangers, may send at the least beside calls that are here, in bytes."""
+class Limit(NamedTuple):
+    """How many bytes may come unaccounted in a second of a key holder's connection, and of a stranger's."""
 
     holders: int
     strangers: int
 
-    def of(self, peer: str, holders: Set[str]) -> int:
-        """Returns what a peer may send."""
-        return self.holders if peer in holders else self.strangers
-
 
 @dataclass(frozen=True, slots=True)
 class Lately:
-    """By peer, how many bytes each has sent beside calls that are here, and how many may belong to messages that are on
-    their way; and who has had a call with a good key."""
+    """By peer, how many bytes came unaccounted in the last one to two seconds, and how many may be of messages that are
+    on their way; and who has had a call with a good key."""
 
     excess: Mapping[str, int]
     messages: Mapping[str, int]
     holders: Set[str]
 
-    def more_than(self, least: Least) -> set[str]:
-        """Returns whoever has sent more."""
-        return {peer for peer, size in self.excess.items() if size > least.of(peer, self.holders)}
-
-    def more_than_messages(self, least: Least) -> set[str]:
-        """Returns whoever has sent more, but for messages."""
+    def over(self, limit: Limit, *, beside_messages: bool) -> set[str]:
+        """Returns of whom more came, or more than messages on their way may be."""
+        messages = self.messages if beside_messages else {}
         return {
             peer
             for peer, size in self.excess.items()
-            if size > least.of(peer, self.holders) + self.messages.get(peer, 0)
-        }
-
-    def more_than_free(self) -> set[str]:
-        """Returns whoever has sent more than is free, messages, and calls of key holders that are not taken in yet."""
-        calls = dict.fromkeys(self.holders, MAX_CALLS * UNASKED_BYTES)
-        return {
-            peer
-            for peer, size in self.excess.items()
-            if size > FREE_BYTES + self.messages.get(peer, 0) + calls.get(peer, 0)
+            if size > (limit.holders if peer in self.holders else limit.strangers) + messages.get(peer, 0)
         }
 
     def most(self, among: Collection[str]) -> set[str]:
-        """Returns whoever of these has sent most, if that is much."""
+        """Returns of whom of these most came, if that is much."""
         excess = {peer: self.excess[peer] - self.messages.get(peer, 0) for peer in among}
         most = max(excess, key=lambda peer: excess[peer], default="")
         return {most} if excess.get(most, 0) > MUCH else set()
 
 
 class Unaccounted:
-    """Remembers what each had sent a while ago: so what it sent in one to two seconds counts."""
+    """Remembers what had come a while ago: so what came in one to two seconds counts."""
 
-    def __init__(self, callers: Callers) -> None:
-        self._callers = callers
-        # By peer: what it has sent beside calls, what it had when the second began, and a second earlier.
-        self._now: dict[str, int] = {}
-        self._before: dict[str, int] = {}
-        self._earlier: dict[str, int] = {}
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._found: Sequence[Connection] = ()
+        # By connection: what has come unaccounted, what had when the second began, and a second earlier.
+        self._now: dict[int, int] = {}
+        self._before: dict[int, int] = {}
+        self._earlier: dict[int, int] = {}
         # Who was known when the second began.
         self._known: set[str] = set()
 
-    def lately(self, received: Mapping[str, int]) -> Lately:
-        """Returns what was sent lately; `received` is how many bytes have come of each connection."""
-        holders, taken = self._callers.organizations().keys(), self._callers.taken()
-        self._now = {peer: size - taken.get(peer, 0) for peer, size in received.items()}
-        excess = {peer: self._since_earlier(peer, size) for peer, size in self._now.items()}
-        messages = {peer: READ_BYTES * count for peer, count in self._callers.arriving().items()}
+    def lately(self, found: Sequence[Connection], tarpit: Tarpit) -> Lately:
+        """Returns what came lately of the connections that are there."""
+        holders, accounted = self._ledger.organizations().keys(), self._ledger.accounted()
+        self._found = found
+        self._now = {each.cookie: tarpit.received(each) - accounted.get(each.peer, 0) for each in found}
+        excess = {each.peer: self._now[each.cookie] - self._earlier.get(each.cookie, 0) for each in found}
+        messages = {peer: READ_BYTES * count for peer, count in self._ledger.arriving().items()}
         return Lately(excess, messages, holders)
 
     def begin_second(self, unforgiven: Collection[str]) -> None:
-        """Forgets what was sent earlier, but not by some; and peers who have gone, altogether."""
-        self._earlier = {**self._before, **{peer: self._earlier.get(peer, 0) for peer in unforgiven}}
-        self._before = {**self._now, **{peer: self._earlier[peer] for peer in unforgiven}}
+        """Forgets what came earlier, but not of some; and peers who have gone, altogether."""
+        kept = {each.cookie: self._earlier.get(each.cookie, 0) for each in self._found if each.peer in unforgiven}
+        self._earlier = {**self._before, **kept}
+        self._before = {**self._now, **kept}
         # Whoever is known since may have come after it was looked who is there.
-        self._callers.forget(self._known - self._now.keys())
-        self._known = {*self._callers.organizations(), *self._callers.taken()}
-
-    def _since_earlier(self, peer: str, size: int) -> int:
-        earlier = self._earlier.get(peer, 0)
-        # Who has sent less than before is somebody else, who has the port now.
-        return size - earlier if size >= earlier else size
+        self._ledger.forget(self._known - {each.peer for each in self._found})
+        self._known = self._ledger.peers()
