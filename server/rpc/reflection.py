@@ -4,6 +4,7 @@ wire, so one servicer answers both."""
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterable
 from typing import Any
 
@@ -17,7 +18,7 @@ from grpc_reflection.v1alpha.reflection import aio
 from server.api.servicer import SERVICE
 from server.api.sources import described_files
 from server.operations.allowance import Allowance
-from server.rpc.contexts import Context, write
+from server.rpc.contexts import Context, abort, this_call, write
 from server.rpc.guard.ledger import Ledger
 from server.rpc.keyless import Keyless, reader
 
@@ -41,7 +42,7 @@ class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package 
         self._ledger = ledger
         self._allowance = Allowance(BYTES_A_SECOND, BYTES_SAVED)
         # The tasks of those who ask, the oldest first.
-        self._asking: dict[asyncio.Task[None], None] = {}
+        self._asking: OrderedDict[asyncio.Task[None], None] = OrderedDict()
         # By what reflection answers by itself.
         self._described = {_bare(file.name): file.SerializeToString() for file in described_files()}
 
@@ -49,17 +50,22 @@ class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package 
         self, requests: AsyncIterable[reflection_pb2.ServerReflectionRequest], context: Context
     ) -> None:
         await self._keyless.admit(context)
-        task = asyncio.current_task()
-        assert task is not None
         if len(self._asking) >= MAX_ASKING:
-            # grpcio resets the stream of a task that is cancelled, whose last answer may lie unread.
-            next(iter(self._asking)).cancel()
+            # Whoever it is may wait for more to ask, or not read.
+            self._asking.popitem(last=False)[0].cancel()
+        task = this_call()
         self._asking[task] = None
         try:
             async for answer in super().ServerReflectionInfo(requests, context):
                 await self._send(answer, context)
+        except asyncio.CancelledError:
+            if task in self._asking or task.uncancel():
+                raise
+        else:
+            return
         finally:
             self._asking.pop(task, None)
+        await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many ask for reflection at once; ask again")
 
     async def _send(self, answer: reflection_pb2.ServerReflectionResponse, context: Context) -> None:
         if answer.HasField("file_descriptor_response"):
