@@ -77,7 +77,7 @@ class Rpc:
         return self
 
     def __await__(self) -> Generator[Never, None, Never]:
-        # grpcio asks of what it calls whether that is to be awaited, twice a call, and of a function takes long to see.
+        # Never awaited. grpcio asks twice a call whether this can be, which takes long to see of what cannot.
         raise NotImplementedError
 
     def __call__(self, _messages: object, context: Context) -> Awaitable[bytes]:
