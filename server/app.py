@@ -27,7 +27,6 @@ from server.gateway.docs import Docs
 from server.gateway.endpoint import Endpoints
 from server.gateway.openapi import document
 from server.gateway.operations import Operations
-from server.operations.certificate import CertificateExpiry
 from server.operations.health import Health
 from server.operations.memory import give_back_forever
 from server.operations.metrics import Metrics
@@ -143,8 +142,7 @@ async def service(
             await stack.enter_async_context(
                 _background(parts, "the watch over certificates", certificates.renew_forever())
             )
-            expiry = CertificateExpiry(settings.tls.certificate)
-            metrics.watch("participants_certificate_expiry_timestamp_seconds", expiry)
+            metrics.watch("participants_certificate_expiry_timestamp_seconds", certificates.ends)
         interceptor = Interceptor(authenticator, turns, telemetry)
         buffers, calls, callers = Buffers(), Calls(), Callers()
         servicer = ParticipantServicer(
