@@ -28,8 +28,10 @@ FROM python:${PYTHON_VERSION}-slim
 LABEL org.opencontainers.image.title="participants" \
       org.opencontainers.image.description="The participant service: create a participant, or update it if its external_id exists." \
       org.opencontainers.image.licenses="Apache-2.0"
+# The driver of the database brings an OpenSSL of its own, which looks for certificates where this image has none.
 ENV PATH=/opt/participants/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
     PARTICIPANTS_GRPC_ADDRESS=0.0.0.0:50051 \
     PARTICIPANTS_HTTP_ADDRESS=0.0.0.0:8080
 COPY --from=build /opt/participants /opt/participants

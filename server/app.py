@@ -27,7 +27,6 @@ from server.gateway.docs import Docs
 from server.gateway.endpoint import Endpoints
 from server.gateway.openapi import document
 from server.gateway.operations import Operations
-from server.operations.certificate import CertificateExpiry
 from server.operations.health import Health
 from server.operations.memory import give_back_forever
 from server.operations.metrics import Metrics
@@ -43,11 +42,10 @@ from server.postgres.participants import PostgresParticipants
 from server.postgres.probe import Probe
 from server.postgres.reading import PostgresReading
 from server.rpc import server as rpc
-from server.rpc.callers import Callers
-from server.rpc.calls import Calls
-from server.rpc.crowding import make_room_forever
-from server.rpc.deaf import cut_off_deaf_forever
-from server.rpc.flooding import shut_out_floods_forever
+from server.rpc.draining import Calls
+from server.rpc.guard.callers import Callers
+from server.rpc.guard.slow_readers import cut_off_slow_readers_forever
+from server.rpc.guard.watch import watch_forever
 from server.sockets import Listening, allow_open_files
 from server.writes.group_commit import GroupCommit
 
@@ -144,8 +142,7 @@ async def service(
             await stack.enter_async_context(
                 _background(parts, "the watch over certificates", certificates.renew_forever())
             )
-            expiry = CertificateExpiry(settings.tls.certificate)
-            metrics.watch("participants_certificate_expiry_timestamp_seconds", expiry)
+            metrics.watch("participants_certificate_expiry_timestamp_seconds", certificates.ends)
         interceptor = Interceptor(authenticator, turns, telemetry)
         buffers, calls, callers = Buffers(), Calls(), Callers()
         servicer = ParticipantServicer(
@@ -169,11 +166,10 @@ async def service(
         grpc_address = rpc.listen(grpc_server, settings.grpc_address, share_port=share_ports, certificates=certificates)
         watches = {
             "the return of free memory": give_back_forever(),
-            "the watch over crowds": make_room_forever(grpc_address.port, callers),
-            "the watch over floods": shut_out_floods_forever(
+            "the watch over connections": watch_forever(
                 grpc_address.port, callers, buffers, tls=certificates is not None
             ),
-            "the watch over unread answers": cut_off_deaf_forever(grpc_address.port, callers),
+            "the watch over unread answers": cut_off_slow_readers_forever(grpc_address.port, callers.ledger),
         }
         for name, watch in watches.items():
             await stack.enter_async_context(_background(parts, name, watch))

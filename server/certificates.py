@@ -1,12 +1,16 @@
-"""What the files for TLS hold, which are changed now and then while the service runs."""
+"""What the files for TLS hold, which are changed now and then while the service runs, and what the certificate says."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import ssl
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from server.config import ConfigurationError, TlsFiles
 
@@ -14,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 # How often the files are looked at, in seconds.
 RENEW_EVERY = 2.0
+# OpenSSL's X509_V_FLAG_NO_CHECK_TIME, for which Python has no name: a certificate that has ended can be read, too.
+_ALSO_EXPIRED = ssl.VerifyFlags(0x200000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,17 @@ class Certificates:
             self.context = _context(files, self.pem)
         except OSError as error:
             raise ConfigurationError(f"the TLS files cannot be used: {_reason(error)}") from None
+
+    def ends(self) -> float:
+        """Returns when the certificate in use ends, in seconds since the epoch; 0 where no caller could verify it."""
+        ends = _shown(self.context, self.pem).get("notAfter")
+        return ssl.cert_time_to_seconds(ends) if ends else 0.0
+
+    def name(self) -> str | None:
+        """Returns a host name or an IP address that the certificate in use is for, or None where it has none."""
+        names = _shown(self.context, self.pem).get("subjectAltName", ())
+        found = next((value for kind, value in names if kind in {"DNS", "IP Address"}), None)
+        return found and found.replace("*", "any", 1)
 
     async def renew_forever(self) -> None:
         """Keeps up with the files."""
@@ -81,6 +98,32 @@ def _context(files: TlsFiles, pem: Pem) -> ssl.SSLContext:
     if _read(files) != pem:
         raise OSError("they are being replaced")
     return context
+
+
+@lru_cache(maxsize=1)
+def _shown(context: ssl.SSLContext, pem: Pem) -> Mapping[str, Any]:
+    """Returns the fields of the certificate that a context shows to callers, as `SSLSocket.getpeercert` has them; none
+    where no caller could verify it.
+
+    Python tells them of a peer's certificate alone, so a peer that trusts this very one is shown it, in memory. With
+    TLS 1.3 it need show none itself before it has seen that.
+    """
+    caller = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    caller.minimum_version = ssl.TLSVersion.TLSv1_3
+    caller.check_hostname = False
+    caller.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _ALSO_EXPIRED
+    to_service, to_caller = ssl.MemoryBIO(), ssl.MemoryBIO()
+    try:
+        caller.load_verify_locations(cadata=pem.certificate.decode("ascii", "ignore"))
+        asking = caller.wrap_bio(to_caller, to_service)
+        answering = context.wrap_bio(to_service, to_caller, server_side=True)
+        for side in (asking, answering, asking):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        return asking.getpeercert() or {}
+    except ssl.SSLError as error:
+        logger.warning("callers cannot verify the TLS certificate: %s", error)
+        return {}
 
 
 def _no_password() -> str:

@@ -11,7 +11,6 @@ import grpc
 from server.certificates import Certificates
 from server.config import ConfigurationError, Settings
 from server.errors import Code
-from server.operations.certificate import name_in
 
 # In seconds.
 CALL_TIMEOUT = 60.0
@@ -51,18 +50,18 @@ def _secure(settings: Settings) -> tuple[grpc.ChannelCredentials, Options] | Non
     Without a CA, the service is the one that has the certificate in our own settings, whatever the address is called.
     """
     tls, ca_file = settings.tls, settings.tls_ca_file
-    own = Certificates(tls).pem if tls else None
+    own = Certificates(tls) if tls else None
     if ca_file is not None:
         try:
             trusted, options = ca_file.read_bytes(), []
         except OSError as error:
             raise ConfigurationError(f"PARTICIPANTS_TLS_CA_FILE: {ca_file}: {error.strerror}") from None
-    elif own is not None and tls is not None:
-        name = name_in(tls.certificate)
-        trusted, options = own.certificate, [("grpc.ssl_target_name_override", name)] if name else []
+    elif own is not None:
+        name = own.name()
+        trusted, options = own.pem.certificate, [("grpc.ssl_target_name_override", name)] if name else []
     else:
         return None
-    key, certificate = (own.key, own.certificate) if own else (None, None)
+    key, certificate = (own.pem.key, own.pem.certificate) if own else (None, None)
     return grpc.ssl_channel_credentials(trusted, key, certificate), options
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psycopg
 
+from server.certificates import Certificates
 from server.config import DEVELOPMENT_KEY_FILE, Address, TlsFiles
-from server.operations.certificate import name_in
 from server.postgres import administration
 from server.postgres.administration import NameTaken
 from server.postgres.session import connect
@@ -72,7 +72,7 @@ def first_calls(key: str, grpc: Address, http: Address | None, tls: TlsFiles | N
 
 
 def _grpcurl_tls(tls: TlsFiles) -> str:
-    name = name_in(tls.certificate)
+    name = Certificates(tls).name()
     options = {"-cacert": tls.certificate, "-authority": name}
     if tls.client_ca is not None:
         options |= {"-cert": tls.certificate, "-key": tls.key}
@@ -81,7 +81,7 @@ def _grpcurl_tls(tls: TlsFiles) -> str:
 
 def _curl_tls(tls: TlsFiles, address: Address) -> str:
     """Returns the options, and the URL as far as the path."""
-    named = Address(name_in(tls.certificate) or address.host, address.port)
+    named = Address(Certificates(tls).name() or address.host, address.port)
     options: dict[str, object] = {"--cacert": tls.certificate, "--connect-to": f"{named}:{address}"}
     if tls.client_ca is not None:
         options |= {"--cert": tls.certificate, "--key": tls.key}

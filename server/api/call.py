@@ -15,7 +15,7 @@ from uuid_utils import uuid4
 
 from server.api.batch_answers import BatchAnswer
 from server.api.stints import Stints
-from server.api.turns import BATCH, CALL, Turn, Turns
+from server.api.turns import BATCH, CALL, Kind, Turn, Turns
 from server.auth.authenticator import Authenticator
 from server.errors import Internal, ServiceError
 from server.operations.telemetry import Telemetry
@@ -123,10 +123,11 @@ class Interceptor:
             if known is not None:
                 known(organization_id)
             kind = BATCH if is_large or name in BATCHES else CALL
-            turn = self._turns.try_begin(organization_id, kind)
-            if turn is None:
-                turn = await self._turns.begin(organization_id, kind, deadline)
+            turn = await self._turn(organization_id, kind, deadline)
             request = await receive(organization_id, deadline)
+            if turn.has_lapsed:
+                # Else many could have their requests arrive slowly, and then be worked on at once.
+                turn = await self._turn(organization_id, kind, deadline)
             response = await method(request, Call(organization_id, deadline, metadata, request_id, turn))
         except Internal:
             # It has been logged where it was found.
@@ -152,3 +153,7 @@ class Interceptor:
                 key=key, metadata=metadata,
                 request_id=lambda: request_id_from(metadata), peer=peer,
             )  # fmt: skip
+
+    async def _turn(self, organization_id: str, kind: Kind, deadline: float) -> Turn:
+        turn = self._turns.try_begin(organization_id, kind)
+        return turn if turn is not None else await self._turns.begin(organization_id, kind, deadline)

@@ -7,8 +7,9 @@ calls little is bounded, however much anybody else sends.
 
 A call that waits for something other than the event loop gives its turn up, and others of its organization need not
 wait with it: one whose participant is locked or busy, by `Turn.end`, and any other that is not done when its lease has
-ended, such as one whose message does not arrive. But a batch that is here keeps its turn, by `Turn.keep`: were more of
-them begun while the database is slow, they would take all room that their organization has, also from its calls.
+ended, such as one whose message does not arrive, which needs another turn once it has. But a batch that is here keeps
+its turn, by `Turn.keep`: were more of them begun while the database is slow, they would take all room that their
+organization has, also from its calls.
 """
 
 from __future__ import annotations
@@ -82,6 +83,11 @@ class Turn:
     def end(self) -> None:
         """Gives the turn up, or the place; once it has been given up this does nothing."""
         self._turns.end(self, self._queue)
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether its lease has ended, and another has its place."""
+        return self not in self._queue.begun and self not in self._queue.kept
 
     def keep(self) -> None:
         """Has the call count until it ends, however long it takes, also where its lease has ended."""

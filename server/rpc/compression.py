@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 
 from server.errors import RequestTooLarge
-from server.rpc.receiving import malformed
+from server.rpc.request_message import malformed
 
 # Of grpc_compression_algorithm: a bit for none, one for deflate and one for gzip. Deflate, which few clients know, may
 # start like a message. Who sends it is told UNIMPLEMENTED, with what is accepted, as gRPC wants it.

@@ -12,10 +12,10 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from server.errors import ServiceError
-from server.rpc.callers import Callers
 from server.rpc.compression import plain
 from server.rpc.contexts import Context, abort, sends, this_call
-from server.rpc.receiving import RECEIVE_TIMEOUT
+from server.rpc.guard.ledger import Ledger
+from server.rpc.request_message import RECEIVE_TIMEOUT
 
 # More than any of these has, once it is inflated.
 MAX_MESSAGE_BYTES = 4 << 10
@@ -32,8 +32,8 @@ class Keyless:
     All are registered as calls whose request is a stream, so that a call is seen before its message has come.
     """
 
-    def __init__(self, callers: Callers) -> None:
-        self._callers = callers
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._open: Counter[str] = Counter()
 
     def answering(self, method: Callable[[Any, Context], Awaitable[Message]], request: type[Message]) -> Any:
@@ -65,7 +65,7 @@ class Keyless:
             message = f"a connection may have {MAX_OPEN} calls without a key at once"
             await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         self._open[peer] += 1
-        self._callers.asked(peer)
+        self._ledger.asked(peer)
 
         def close(_task: object) -> None:
             self._open[peer] -= 1

@@ -8,8 +8,8 @@ from typing import Any, Never
 
 import grpc
 
-from server.rpc.callers import Callers
 from server.rpc.contexts import Context, abort, sends
+from server.rpc.guard.gate import Gate
 
 # Until a client has acknowledged this limit grpcio keeps another, 16 MiB. Many fields take few bytes on the wire where
 # they are the same, and are many in memory.
@@ -25,9 +25,9 @@ def size_of(fields: Fields) -> int:
     return FIELD_BYTES * len(fields) + sum([len(value) for _, value in fields])
 
 
-async def refuse(context: Context, callers: Callers) -> Never:
+async def refuse(context: Context, gate: Gate) -> Never:
     """Refuses a call whose metadata is larger than grpcio lets it be once a client has acknowledged our limit."""
-    callers.refuse_all(context.peer())
+    gate.refuse_all(context.peer())
     # grpcio leaves the metadata of every call in a cycle, and this is megabytes, and young.
     gc.collect(1)
     await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is too large")
@@ -36,9 +36,9 @@ async def refuse(context: Context, callers: Callers) -> Never:
 class MetadataLimit(grpc.GenericRpcHandler):
     """Sees the metadata of calls of any method before other handlers, and refuses those in which it is too large."""
 
-    def __init__(self, callers: Callers) -> None:
+    def __init__(self, gate: Gate) -> None:
         async def refuse_call(_messages: object, context: Context) -> Never:
-            await refuse(context, callers)
+            await refuse(context, gate)
 
         self._refusal: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(refuse_call)
 

@@ -4,6 +4,7 @@ wire, so one servicer answers both."""
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterable
 from typing import Any
 
@@ -17,8 +18,8 @@ from grpc_reflection.v1alpha.reflection import aio
 from server.api.servicer import SERVICE
 from server.api.sources import described_files
 from server.operations.allowance import Allowance
-from server.rpc.callers import Callers
-from server.rpc.contexts import Context, write
+from server.rpc.contexts import Context, abort, this_call, write
+from server.rpc.guard.ledger import Ledger
 from server.rpc.keyless import Keyless, reader
 
 # To ask for everything takes about 200 KB.
@@ -35,13 +36,13 @@ class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package 
     where too many ask at once, who has asked for longest makes way.
     """
 
-    def __init__(self, names: tuple[str, ...], keyless: Keyless, callers: Callers) -> None:
+    def __init__(self, names: tuple[str, ...], keyless: Keyless, ledger: Ledger) -> None:
         super().__init__(names, _Pool())
         self._keyless = keyless
-        self._callers = callers
+        self._ledger = ledger
         self._allowance = Allowance(BYTES_A_SECOND, BYTES_SAVED)
         # The tasks of those who ask, the oldest first.
-        self._asking: dict[asyncio.Task[None], None] = {}
+        self._asking: OrderedDict[asyncio.Task[None], None] = OrderedDict()
         # By what reflection answers by itself.
         self._described = {_bare(file.name): file.SerializeToString() for file in described_files()}
 
@@ -49,17 +50,22 @@ class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package 
         self, requests: AsyncIterable[reflection_pb2.ServerReflectionRequest], context: Context
     ) -> None:
         await self._keyless.admit(context)
-        task = asyncio.current_task()
-        assert task is not None
         if len(self._asking) >= MAX_ASKING:
-            # grpcio resets the stream of a task that is cancelled, whose last answer may lie unread.
-            next(iter(self._asking)).cancel()
+            # Whoever it is may wait for more to ask, or not read.
+            self._asking.popitem(last=False)[0].cancel()
+        task = this_call()
         self._asking[task] = None
         try:
             async for answer in super().ServerReflectionInfo(requests, context):
                 await self._send(answer, context)
+        except asyncio.CancelledError:
+            if task in self._asking or task.uncancel():
+                raise
+        else:
+            return
         finally:
             self._asking.pop(task, None)
+        await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many ask for reflection at once; ask again")
 
     async def _send(self, answer: reflection_pb2.ServerReflectionResponse, context: Context) -> None:
         if answer.HasField("file_descriptor_response"):
@@ -68,7 +74,7 @@ class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package 
         while wait := self._allowance.wait():  # noqa: ASYNC110  # time passes by itself
             await asyncio.sleep(wait)
         self._allowance.take(answer.ByteSize())
-        self._callers.asked(context.peer())
+        self._ledger.asked(context.peer())
         await write(context, answer)
 
 
@@ -100,11 +106,11 @@ def _describe_v1() -> None:
     descriptor_pool.Default().Add(text_format.Parse(text, descriptor_pb2.FileDescriptorProto()))
 
 
-def reflection_handlers(keyless: Keyless, callers: Callers) -> list[grpc.GenericRpcHandler]:
+def reflection_handlers(keyless: Keyless, ledger: Ledger) -> list[grpc.GenericRpcHandler]:
     """Returns the handlers of both versions. They need no key."""
     _describe_v1()
     health = health_pb2.DESCRIPTOR.services_by_name["Health"]
-    servicer = _Reflection((SERVICE.full_name, health.full_name, *_NAMES), keyless, callers)
+    servicer = _Reflection((SERVICE.full_name, health.full_name, *_NAMES), keyless, ledger)
     read = reader(reflection_pb2.ServerReflectionRequest)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

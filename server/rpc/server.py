@@ -13,24 +13,24 @@ from server.api.servicer import SERVICE, ParticipantServicer
 from server.certificates import Certificates
 from server.config import Address, ConfigurationError
 from server.operations.health import Health
-from server.rpc.callers import Callers
-from server.rpc.calls import Calls
+from server.rpc.aio_server import Server
 from server.rpc.compression import ACCEPTED
-from server.rpc.crowding import MAX_CONNECTIONS
+from server.rpc.draining import Calls
+from server.rpc.guard.callers import Callers
+from server.rpc.guard.eviction import MAX_CONNECTIONS
+from server.rpc.handlers import service_rpcs
 from server.rpc.health import health_handlers
-from server.rpc.incoming import service_rpcs
-from server.rpc.intake import Server
 from server.rpc.keyless import Keyless
 from server.rpc.metadata import MAX_METADATA_BYTES, MetadataLimit
-from server.rpc.receiving import MAX_CALLS, READ_BYTES, UNASKED_BYTES
 from server.rpc.reflection import reflection_handlers
+from server.rpc.request_message import MAX_CALLS, READ_BYTES, UNASKED_BYTES
 from server.rpc.tls import server_credentials
 from server.rpc.wakeups import read_all_at_once
 from server.sockets import bound
 
-# Sockets that listen on the port, to which the kernel deals connections out: see listeners.py.
+# Sockets that listen on the port, to which the kernel deals connections out: see guard/listeners.py.
 LISTENERS = 16
-# More than there may be for long (see crowding.py): the kernel deals them out by chance, and a crowd comes at once.
+# More than there may be for long (see guard/eviction.py): the kernel deals them out by chance, and crowds come at once.
 MOST_CONNECTIONS = 2 * MAX_CONNECTIONS
 # How long calls under way may take to finish once the service stops, and then their answers to be taken; in seconds.
 GRACE, LAST_GRACE = 10.0, 1.0
@@ -107,12 +107,12 @@ def grpc_server(
 ) -> Server:
     """Returns the server, which listens nowhere yet."""
     read_all_at_once()
-    keyless = Keyless(callers)
-    handlers = [MetadataLimit(callers), health_handlers(health, keyless)]
+    keyless = Keyless(callers.ledger)
+    handlers = [MetadataLimit(callers.gate), health_handlers(health, keyless)]
     if reflect:
-        handlers += reflection_handlers(keyless, callers)
+        handlers += reflection_handlers(keyless, callers.ledger)
     rpcs = service_rpcs(SERVICE, servicer, interceptor, buffers=buffers, calls=calls, callers=callers)
-    return Server(rpcs, handlers, callers, OPTIONS)
+    return Server(rpcs, handlers, callers.gate, OPTIONS)
 
 
 def listen(server: Server, address: Address, *, share_port: bool, certificates: Certificates | None = None) -> Address:

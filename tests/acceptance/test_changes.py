@@ -307,15 +307,28 @@ def test_nothing_of_an_erased_participant_is_left_in_any_table(
         "program_id": deployment.tenant.program_id,
     }
     participant = client.create(request).participant
-    ids = (deployment.tenant.organization_id, participant["id"])
-    connection.execute("INSERT INTO counters VALUES (%s, %s, 'points', 1)", ids)
-    connection.execute("INSERT INTO balances VALUES (%s, %s, 'points', 1)", ids)
-    connection.execute("INSERT INTO tiers VALUES (%s, %s, 'loyalty', 'gold', 1)", ids)
+    earn(connection, deployment.tenant.organization_id, participant["id"])
     client.update(participant["id"], {"external_id": f"{secret}-renamed", "add_tags": [f"{secret}-other"]})
     traces = [secret, participant["id"]]
     assert all(trace in dump(connection) for trace in traces)
     assert client.delete(participant["id"]).code == "OK"
     assert not [trace for trace in traces if trace in dump(connection)]
+
+
+def test_what_is_earned_elsewhere_moves_neither_etag_nor_time(
+    client: Client, deployment: Deployment, participant: Participant, connection: psycopg.Connection[Any]
+) -> None:
+    earn(connection, deployment.tenant.organization_id, participant["id"])
+    after = client.get(participant["id"]).participant
+    assert (after["counters"], after["tiers"]["loyalty"]["level"]) == ({"points": "1"}, "gold")
+    assert {name: after[name] for name in MOVING} == {name: participant[name] for name in MOVING}
+
+
+def earn(connection: psycopg.Connection[Any], *ids: str) -> None:
+    """Gives a participant, of an organization, what other parts of the system keep."""
+    connection.execute("INSERT INTO counters VALUES (%s, %s, 'points', 1)", ids)
+    connection.execute("INSERT INTO balances VALUES (%s, %s, 'points', 1)", ids)
+    connection.execute("INSERT INTO tiers VALUES (%s, %s, 'loyalty', 'gold', 1)", ids)
 
 
 def dump(connection: psycopg.Connection[Any]) -> str:

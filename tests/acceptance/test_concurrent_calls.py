@@ -4,7 +4,7 @@ from uuid import uuid4
 
 from participants.v1 import participant_service_pb2 as messages
 
-from server.rpc.receiving import MAX_CALLS
+from server.rpc.request_message import MAX_CALLS
 from tests.bench.http2 import ACK, END_STREAM, Type, frame
 from tests.conftest import Deployment
 from tests.hostile.grpc_wire import SERVICE, Wire

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -34,19 +36,14 @@ from server.gateway.answers import answer_from_error
 from tests.conftest import Deployment
 from tests.support.clients import Client, GrpcClient, HttpClient, Reply, reply_from_rpc_error, reply_from_status
 
-# The table of the README, copied by hand.
+# What the README says.
 TABLE = [
-    ("INVALID_ARGUMENT", 400, "bad_request"),
-    ("UNAUTHENTICATED", 401, "unauthorized"),
-    ("PERMISSION_DENIED", 403, "forbidden"),
-    ("NOT_FOUND", 404, "not_found"),
-    ("ALREADY_EXISTS", 409, "already_exists"),
-    ("FAILED_PRECONDITION", 409, "failed_precondition"),
-    ("ABORTED", 409, "conflict"),
-    ("RESOURCE_EXHAUSTED", 429, "too_many_requests"),
-    ("UNAVAILABLE", 503, "unavailable"),
-    ("DEADLINE_EXCEEDED", 504, "deadline_exceeded"),
-    ("INTERNAL", 500, "internal"),
+    (name, int(http_status), http_code)
+    for name, http_status, http_code in re.findall(
+        r"^\| `([A-Z_]+)` \| (\d+) \| `(\w+)` \|$",
+        (Path(__file__).parents[2] / "README.md").read_text(),
+        flags=re.MULTILINE,
+    )
 ]
 VIOLATIONS = (FieldViolation("tags[2]", "STRING_MAX_LEN", "too long"), FieldViolation("email", "EMAIL", "no address"))
 # Every error that the service knows, its reason, and after how many seconds to retry.

@@ -464,6 +464,8 @@ class TestPaths:
             ("page_size=1&page_size=2", ("page_size", "DUPLICATE_PARAMETER")),
             ("status=GOLD", ("status", "WRONG_TYPE")),
             ("created_after=today", ("created_after", "WRONG_TYPE")),
+            # A plus sign is a space there.
+            ("created_after=2026-01-31T09:00:00+01:00", ("created_after", "WRONG_TYPE")),
             ("pageSize=1", ("pageSize", "UNKNOWN_PARAMETER")),
             ("id=1", ("id", "UNKNOWN_PARAMETER")),
         ],

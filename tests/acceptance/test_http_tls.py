@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -13,7 +15,7 @@ import trustme
 
 from tests.conftest import deployed
 from tests.support.process import Service, environment, eventually, refusal, run
-from tests.support.tls import Files
+from tests.support.tls import Files, replace
 
 Databases = Callable[[], AbstractContextManager[str]]
 
@@ -57,6 +59,27 @@ def test_new_certificates_are_used_without_a_restart(new_database: Databases, tm
         files.key.write_text("not a key")
         eventually(lambda: "cannot be used" in service.errors)
         assert livez(service, trusting(new)) == 200
+
+
+def test_the_end_that_is_shown_is_that_of_the_certificate_in_use(new_database: Databases, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    files = Files(tmp_path, authority)
+    old, new = (authority.issue_cert("localhost", not_after=datetime(year, 1, 1, tzinfo=UTC)) for year in (2050, 2051))
+    files.write(old)
+    with new_database() as conninfo, deployed(conninfo, **files.variables) as running:
+        # Renewed by half: the key does not fit.
+        replace(files.certificate, new.cert_chain_pems)
+        eventually(lambda: "cannot be used" in running.service.errors)
+        assert shown_end(running.service, authority) == datetime(2050, 1, 1, tzinfo=UTC)
+        files.write(new)
+        eventually(lambda: shown_end(running.service, authority) == datetime(2051, 1, 1, tzinfo=UTC))
+
+
+def shown_end(service: Service, authority: trustme.CA) -> datetime:
+    url = f"https://localhost:{service.http_url.rpartition(':')[2]}/metrics"
+    shown = httpx.get(url, verify=trusting(authority)).text
+    [ends] = re.findall(r"^participants_certificate_expiry_timestamp_seconds (\S+)$", shown, re.MULTILINE)
+    return datetime.fromtimestamp(float(ends), UTC)
 
 
 def test_without_tls_nobody_is_answered(new_database: Databases, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -10,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PREFIX, fresh_database
+from tests.support.clients import GrpcClient
 from tests.support.process import Service, environment
 from tests.support.seed import Seed, own_directory
 
+# Runs the command of the installation in place of the image's.
+DOCKER = 'docker() { shift; while [ "$1" != participants ]; do shift; done; "$@"; }'
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
@@ -55,6 +60,21 @@ def shell(script: str, service: Service, directory: Path) -> str:
     )
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
+
+
+def test_the_image_serves_on_a_postgres_of_ones_own(postgres: str, service: Service, directory: Path) -> None:
+    _, export, *commands, serve = examples("Two commands", "sh")[1].splitlines()
+    with fresh_database(postgres, f"{PREFIX}_readme") as conninfo:
+        export = f"{export.partition('=')[0]}={shlex.quote(conninfo)}"
+        key = shell("\n".join([DOCKER, export, *commands]), service, directory).splitlines()[-1]
+        assert serve.endswith(" participants serve")
+        running = Service(environment(DATABASE_URL=conninfo))
+        client = GrpcClient(running.grpc_address, key)
+        try:
+            assert client.create({"external_id": "user_1"}).result == "CREATED"
+        finally:
+            client.close()
+            running.stop()
 
 
 def test_the_grpcurl_examples_describe_and_create(printed: Mapping[str, str]) -> None:

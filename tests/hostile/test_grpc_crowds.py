@@ -23,6 +23,9 @@ from tests.support.raw import MEBIBYTE
 CROWD = 2_600
 HEALTH = "grpc.health.v1.Health"
 REFLECTION = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+ASKED = reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE).SerializeToString()
+# As many ask for reflection at once as may.
+ASKING = 64
 
 
 @pytest.mark.parametrize("is_known", [False, True], ids=["of strangers", "with a good key"])
@@ -69,15 +72,33 @@ def test_calls_without_a_key_are_few_on_a_connection(deployment: Deployment, cal
 
 
 def test_reflection_without_end_comes_slowly(deployment: Deployment) -> None:
-    request = reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE).SerializeToString()
     with Wire(deployment.service.grpc_address, window=MAX_WINDOW) as wire:
         wire.send(frame(Type.SETTINGS, ACK, 0) + frame(Type.WINDOW_UPDATE, 0, 0, struct.pack(">L", 1 << 30)))
         stream = wire.call(REFLECTION)
-        wire.message(stream, request, ended=False)
+        wire.message(stream, ASKED, ended=False)
         received, until = 0, time.monotonic() + 2
         while time.monotonic() < until:
             received += len(wire.next_frame()[3])
             # An answer comes in several frames.
-            wire.message(stream, request, ended=False)
+            wire.message(stream, ASKED, ended=False)
     # What is saved up, and what comes in two seconds; without measure it was 258 MiB.
     assert received < 32 * MEBIBYTE
+
+
+def test_who_has_asked_for_longest_makes_way_and_is_told(deployment: Deployment) -> None:
+    with ExitStack() as stack:
+        first, *others = [stack.enter_context(Wire(deployment.service.grpc_address)) for _ in range(ASKING // 4 + 1)]
+        for wire in (first, *others):
+            wire.send(frame(Type.SETTINGS, ACK, 0))
+        stream = first.call(REFLECTION)
+        # What has been answered has come before what is sent next.
+        first.message(
+            stream, reflection_pb2.ServerReflectionRequest(list_services="all").SerializeToString(), ended=False
+        )
+        while first.next_frame()[2] != stream:
+            pass
+        for wire in others:
+            for _ in range(4):
+                wire.call(REFLECTION)
+        # RESOURCE_EXHAUSTED
+        assert b"\x0bgrpc-status\x018" in first.until_ended(stream)[-1][1]

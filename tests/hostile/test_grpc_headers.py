@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from server.rpc.silenced import SILENCE
+from server.rpc.guard.tarpit import SILENCE
 from tests.bench.http2 import ACK, Type, frame
 from tests.conftest import Deployment
 from tests.hostile.crowd import crowd, gone_at_once

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from server.errors import Overloaded
 from tests.support.manifests import DEPLOY, find, queries, render
 
 MONITORING = DEPLOY / "components" / "monitoring"
+SERVER = DEPLOY.parent / "server"
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,15 @@ def test_every_alert_has_an_entry_in_the_runbook(alerts: list[Any]) -> None:
     for alert in alerts:
         assert alert["annotations"]["runbook_url"] == f"deploy/README.md#{alert['alert'].lower()}"
         assert alert["labels"]["severity"] in {"page", "ticket"}
+
+
+def test_every_reason_for_which_the_service_refuses_calls_is_watched_and_in_the_runbook(alerts: list[Any]) -> None:
+    source = "".join(file.read_text() for file in SERVER.rglob("*.py"))
+    reasons = {Overloaded.reason, *re.findall(r'Overloaded\([^()]*reason="(\w+)"', source)}
+    [alert] = [alert for alert in alerts if alert["alert"] == "ParticipantsRefusing"]
+    assert set(re.findall(r"[A-Z]+(?:_[A-Z]+)+", alert["expr"])) == reasons
+    entry = (DEPLOY / "README.md").read_text().split("### ParticipantsRefusing")[1].split("### ")[0]
+    assert set(re.findall(r"`(\w+)`: ", entry)) == reasons
 
 
 def test_grafana_finds_the_dashboard() -> None:

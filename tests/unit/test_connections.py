@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 import pytest
 
-from server.rpc import descriptors
-from server.rpc.connections import Connection, Connections, Taken
+from server.rpc.guard import descriptors
+from server.rpc.guard.connections import Connection, Connections, Taken
 
 METHOD = "/test/Echo"
 # More than the sockets between the two take in.
@@ -185,20 +185,39 @@ def test_what_grpcio_has_ended_meanwhile_is_ended_for_the_peer_too() -> None:
             peer.recv(1)
 
 
-def test_whoever_gets_the_number_of_a_connection_while_that_is_ended_is_not_ended() -> None:
+def test_whoever_gets_the_number_of_a_connection_while_that_is_ended_is_not_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
         with socket.create_connection(address) as peer, socket.create_connection(address) as next_peer:
             accepted, following = server.accept()[0], server.accept()[0]
+            meant = descriptors.cookie(accepted.fileno())
 
-            def is_meant(_held: int) -> bool:
+            def cookie(_file: int) -> int:
                 os.dup2(following.fileno(), accepted.fileno())
-                return True
+                return meant
 
             with accepted, following:
-                assert descriptors.abort_if(accepted.fileno(), is_meant)
+                monkeypatch.setattr(descriptors, "cookie", cookie)
+                assert descriptors.abort_if(accepted.fileno(), meant)
                 with pytest.raises(ConnectionResetError):
                     peer.recv(1)
+                accepted.sendall(b"!")
+                assert next_peer.recv(1) == b"!"
+
+
+@pytest.mark.parametrize("end", [Connection.abort, Connection.take], ids=["ended", "taken"])
+def test_whoever_has_the_number_of_a_connection_by_now_is_left_alone(end: Callable[[Connection], object]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        with socket.create_connection(address), socket.create_connection(address) as next_peer:
+            accepted, following = server.accept()[0], server.accept()[0]
+            peer = "ipv4:{}:{}".format(*accepted.getpeername())
+            connection = next(each for each in Connections(address[1]).look() if each.peer == peer)
+            with accepted, following:
+                os.dup2(following.fileno(), accepted.fileno())
+                assert not end(connection)
                 accepted.sendall(b"!")
                 assert next_peer.recv(1) == b"!"
 

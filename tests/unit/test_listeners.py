@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from server.rpc.listeners import TURN, Listeners
+from server.rpc.guard.listeners import TURN, Listeners
 
 METHOD = "/test/Echo"
 SERVERS = 4

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from server.rpc.health import LIVENESS, READINESS_NAMES
 from tests.support.manifests import DEPLOY, Manifest, environment_of, find, render
 
 # Kinds of the Prometheus operator, of which Kubernetes itself has no schema. The rules are checked by promtool.
@@ -130,26 +129,28 @@ class TestRollout:
 class TestProbes:
     def test_a_wrong_database_stops_the_rollout(self, container: Any) -> None:
         assert container["startupProbe"] == {
-            "grpc": {"port": 50051, "service": "readiness"},
+            "httpGet": {"port": "operations", "path": "/readyz"},
             "periodSeconds": 1, "timeoutSeconds": 3, "failureThreshold": 30,
         }  # fmt: skip
 
     def test_a_blip_of_the_database_takes_no_pod_out_of_service(self, container: Any) -> None:
         assert container["readinessProbe"] == {
-            "grpc": {"port": 50051, "service": "readiness"},
+            "httpGet": {"port": "operations", "path": "/readyz"},
             "periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 6,
         }  # fmt: skip
 
     def test_a_failover_of_the_database_restarts_no_pod(self, container: Any) -> None:
         assert container["livenessProbe"] == {
-            "grpc": {"port": 50051, "service": "liveness"},
+            "httpGet": {"port": "operations", "path": "/livez"},
             "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6,
         }  # fmt: skip
 
-    def test_they_ask_for_names_that_the_service_has(self, container: Any) -> None:
-        assert container["readinessProbe"]["grpc"]["service"] in READINESS_NAMES
-        assert container["livenessProbe"]["grpc"]["service"] == LIVENESS
-        assert LIVENESS not in READINESS_NAMES
+    def test_callers_do_not_reach_the_port_that_they_ask(self, base: list[Manifest], tls_pod: Any) -> None:
+        # Nor does what TLS changes move them to another.
+        [container] = tls_pod["containers"]
+        asked = {container[probe]["httpGet"]["port"] for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
+        let_in = find(base, "NetworkPolicy")["spec"]["ingress"][0]["ports"]
+        assert not asked & {port["port"] for port in let_in}
 
 
 class TestSecurity:
@@ -262,14 +263,6 @@ class TestServices:
 
 
 class TestTls:
-    def test_the_probes_ask_the_port_that_has_none(self, tls_pod: Any) -> None:
-        [container] = tls_pod["containers"]
-        paths = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
-        for probe, path in paths.items():
-            assert "grpc" not in container[probe]
-            assert container[probe]["httpGet"] == {"port": "operations", "path": path}
-        assert (container["readinessProbe"]["periodSeconds"], container["readinessProbe"]["failureThreshold"]) == (5, 6)
-
     def test_a_renewed_certificate_reaches_the_pod(self, tls_pod: Any) -> None:
         [container] = tls_pod["containers"]
         [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == "tls"]

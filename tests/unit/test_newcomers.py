@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.rpc.newcomers import LATELY, LOOK_EVERY, Newcomers
+from server.rpc.guard.newcomers import LATELY, LOOK_EVERY, Newcomers
 
 # Others, in other tests, may open some, too, at the same time.
 MANY = 1_200

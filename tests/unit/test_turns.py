@@ -135,6 +135,18 @@ async def test_a_turn_ends_once(calls: Calls) -> None:
     assert calls.begun == ["a"]
 
 
+async def test_a_call_has_lapsed_once_another_has_its_place(calls: Calls) -> None:
+    first, second, *_ = calls.crowd()
+    calls.pass_time(2 * CALL.lease)
+    assert not first.has_lapsed
+    calls.wait("a")
+    second.keep()
+    await settle()
+    calls.pass_time(CALL.lease)
+    assert first.has_lapsed
+    assert not second.has_lapsed
+
+
 async def test_a_call_that_takes_long_counts_no_more(calls: Calls) -> None:
     calls.crowd()
     calls.wait("a")

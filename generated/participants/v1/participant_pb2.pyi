@@ -218,7 +218,9 @@ class Participant(_message.Message):
     phone: _builtins.str
     """The phone number to reach the participant at. Absent when it is not set."""
     etag: _builtins.str
-    """An opaque string that changes with every change of the participant, and with nothing else. Never empty."""
+    """An opaque string that changes with every change of the participant, and with nothing else. Changes of `counters`,
+    `balances` and `tiers`, which are earned elsewhere, do not change it. Never empty.
+    """
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Key-value metadata; rules read a key as `participant.attributes.{key}`. Empty when there is none."""
@@ -257,8 +259,8 @@ class Participant(_message.Message):
 
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
-        """When the participant was last changed; it moves forward with every change, and stays when a call changes nothing.
-        Always present.
+        """When the participant was last changed; it moves forward with every change, and stays when a call changes nothing,
+        and when only `counters`, `balances` or `tiers` change. Always present.
         """
 
     def __init__(

@@ -290,6 +290,12 @@ Global___LookupParticipantResponse: _TypeAlias = LookupParticipantResponse  # no
 class ListParticipantsRequest(_message.Message):
     """Which participants `ListParticipants` is to list, and in which order. A participant is listed when it passes every
     filter that is given.
+
+    A page reads a bounded number of rows of one index: that of `email`, `tag`, `program_id` or `status`, the first of
+    them that is given, in the order of `order_by`. `created_after` and `created_before` narrow the order `created_at`,
+    and `external_id_prefix` narrows the order `external_id`; every other filter only leaves out what was read. Where
+    those keep little, pages are short, or empty with a `next_page_token`: so list by prefix in the order `external_id`,
+    and by time in the order `created_at`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -325,14 +331,20 @@ class ListParticipantsRequest(_message.Message):
     email: _builtins.str
     """Only participants with exactly this e-mail address, case as stored. Empty filters nothing."""
     external_id_prefix: _builtins.str
-    """Only participants whose `external_id` begins with this, byte for byte. Empty filters nothing."""
+    """Only participants whose `external_id` begins with this, byte for byte; `order_by` is best `external_id` then. Empty
+    filters nothing.
+    """
     @_builtins.property
     def created_after(self) -> _timestamp_pb2.Timestamp:
-        """Only participants that were created after this time (exclusive). Absent filters nothing."""
+        """Only participants that were created after this time (exclusive). Absent filters nothing. In a URL, the `+` of an
+        offset such as `+01:00` is `%2B`.
+        """
 
     @_builtins.property
     def created_before(self) -> _timestamp_pb2.Timestamp:
-        """Only participants that were created before this time (exclusive). Absent filters nothing."""
+        """Only participants that were created before this time (exclusive). Absent filters nothing. In a URL, the `+` of an
+        offset such as `+01:00` is `%2B`.
+        """
 
     def __init__(
         self,

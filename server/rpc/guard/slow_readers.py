@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from server.rpc.callers import Callers
-from server.rpc.connections import Connections
 from server.rpc.contexts import Context
+from server.rpc.guard.connections import Connections
+from server.rpc.guard.ledger import Ledger
 
 logger = logging.getLogger(__name__)
 
@@ -15,15 +15,15 @@ logger = logging.getLogger(__name__)
 READ_TIMEOUT = 10.0
 
 
-async def cut_off_deaf_forever(port: int, callers: Callers) -> None:
+async def cut_off_slow_readers_forever(port: int, ledger: Ledger) -> None:
     """Cuts off callers to a port of this process that do not read an answer. The deadline of a call ends it, too, but
     not everybody has one."""
     connections = Connections(port)
     before: dict[Context, str] = {}
     while True:
         await asyncio.sleep(READ_TIMEOUT)
-        unread = callers.unread()
-        deaf = {peer for call, peer in unread.items() if call in before}
-        if cut := sum(each.abort() for each in connections.look() if each.peer in deaf) if deaf else 0:
+        unread = ledger.unread()
+        slow = {peer for call, peer in unread.items() if call in before}
+        if cut := sum(each.abort() for each in connections.look() if each.peer in slow) if slow else 0:
             logger.warning("connections are cut off that do not read answers: %d", cut)
         before = unread

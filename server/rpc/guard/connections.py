@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from server.operations.memory import can_tell
-from server.rpc import descriptors
-from server.rpc.descriptors import CLOSED, ESTABLISHED, LISTENING, TcpSockets
+from server.rpc.guard import descriptors
+from server.rpc.guard.descriptors import CLOSED, ESTABLISHED, LISTENING, TcpSockets
 
 
 class Connection(NamedTuple):
     """A connection as it was when it was looked at: whose, as grpcio names it, and how many bytes it had received.
 
-    `is_open` tells whether its peer had not closed it.
+    `file` is the number that grpcio knows it by, `cookie` what it is known by here, for the number may be another's by
+    now, and `is_open` whether its peer had not closed it.
     """
 
     peer: str
     received: int
     file: int
+    cookie: int
     is_open: bool
 
     def take(self) -> Taken | None:
-        """Takes the connection from grpcio; None where it is gone, or where the process has too many open files."""
+        """Takes the connection from grpcio; None where it is gone, or where the process has too many open files.
+
+        Linux has no way to do this only if the number is still the connection's: if grpcio closes it within the
+        microsecond between these two, and accepts another there, that one is closed.
+        """
         near, far = descriptors.full_pair()
         taken = descriptors.duplicate(self.file)
-        if not self._is_there(self.file) or min(near, far, taken) < 0 or not descriptors.put(near, self.file):
+        is_there = min(near, far, taken) >= 0 and descriptors.cookie(taken) == self.cookie
+        if not (is_there and descriptors.cookie(self.file) == self.cookie and descriptors.put(near, self.file)):
             descriptors.close(near, far, taken)
             return None
         descriptors.close(near)
@@ -38,10 +41,7 @@ class Connection(NamedTuple):
 
     def abort(self) -> bool:
         """Ends the connection, and tells whether it was there still; grpcio takes it for the peer's doing."""
-        return descriptors.abort_if(self.file, self._is_there)
-
-    def _is_there(self, file: int) -> bool:
-        return descriptors.peer_name(file) == self.peer
+        return descriptors.abort_if(self.file, self.cookie)
 
 
 @dataclass(slots=True)
@@ -61,7 +61,8 @@ class Taken:
 
     def is_open(self) -> bool:
         """Tells whether the peer is still there."""
-        return _state(self.file) == ESTABLISHED
+        tcp = descriptors.tcp_of(self.file)
+        return tcp is not None and tcp.state == ESTABLISHED
 
     def give_back(self) -> None:
         """Gives the connection back to grpcio, with all that has come; what grpcio has ended is ended here, too."""
@@ -107,28 +108,11 @@ class Connections:
         Of what was sent by whoever has reset its connection since, nothing more is read: nobody waits for an answer.
         """
         there, self.waiting = [], 0
-        for file, peer, tcp in self._sockets.look():
+        for file, cookie, peer, tcp in self._sockets.look():
             if tcp.state == LISTENING:
                 self.waiting += tcp.waiting
             elif tcp.state == CLOSED:
-                descriptors.abort_if(file, lambda held: _state(held) == CLOSED)
+                descriptors.abort_if(file, cookie)
             elif peer:
-                there.append(Connection(peer, tcp.received, file, tcp.state == ESTABLISHED))
+                there.append(Connection(peer, tcp.received, file, cookie, tcp.state == ESTABLISHED))
         return there
-
-
-def _state(file: int) -> int | None:
-    tcp = descriptors.tcp_of(file)
-    return None if tcp is None else tcp.state
-
-
-async def watch_forever(look_until: Callable[[threading.Event], None]) -> None:
-    """Has connections looked at until this is cancelled. On systems other than Linux it waits."""
-    if not can_tell():
-        await asyncio.Event().wait()
-    stopped = threading.Event()
-    try:
-        # In a thread, for the event loop may be busy when it matters.
-        await asyncio.to_thread(look_until, stopped)
-    finally:
-        stopped.set()

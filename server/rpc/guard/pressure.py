@@ -20,7 +20,7 @@ FILLING = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Strain:
+class Pressure:
     """Whether grpcio is busy, and saturated, and whether memory is short, and critical, and being filled."""
 
     is_busy: bool
@@ -31,7 +31,7 @@ class Strain:
 
 
 class Gauge:
-    """Tells the strain, to one thread, which is not the event loop's. What that thread takes does not count."""
+    """Tells the pressure, to one thread, which is not the event loop's. What that thread takes does not count."""
 
     def __init__(self, buffers: Buffers) -> None:
         self._buffers = buffers
@@ -39,7 +39,7 @@ class Gauge:
         self._grpcio = _Grpcio()
         self._before, self._held_before = self._memory.bytes(), buffers.held
 
-    def strain(self, now: float) -> Strain:
+    def pressure(self, now: float) -> Pressure:
         """Returns what it is."""
         resident, held = self._memory.bytes(), self._buffers.held
         self._grpcio.look(now)
@@ -47,7 +47,7 @@ class Gauge:
         # Room that calls have given up may never have been filled: that it is free again is no growth.
         growth = max(0, resident - self._before - max(0, held - self._held_before))
         self._before, self._held_before = resident, held
-        return Strain(
+        return Pressure(
             is_busy=self._grpcio.is_busy,
             is_saturated=self._grpcio.is_saturated,
             is_short=beside_calls + growth > SHORT,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
-from server.rpc.callers import Callers
-from server.rpc.connections import Connection, Taken
+from server.rpc.guard.connections import Connection, Taken
+from server.rpc.guard.gate import Gate
 
 # For how long, in seconds; then they are cut off.
 SILENCE = 10.0
@@ -31,11 +31,11 @@ class _Silent:
         self.taken.end()
 
 
-class Silenced:
-    """The connections that are silent, by peer. `callers` are told of each."""
+class Tarpit:
+    """The connections that are silent, by peer. The gate is told of each."""
 
-    def __init__(self, callers: Callers) -> None:
-        self._callers = callers
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
         self._silent: dict[str, _Silent] = {}
 
     def __len__(self) -> int:
@@ -56,9 +56,9 @@ class Silenced:
         if silent is None:
             taken = connection.take()
             if taken is None:
-                self._callers.heard(connection.peer)
+                self._gate.heard(connection.peer)
                 return False
-            self._callers.suspected(connection.peer)
+            self._gate.suspected(connection.peer)
             silent = self._silent[connection.peer] = _Silent(taken, now)
         if silent.is_suspect and (for_good or not silent.taken.is_open()):
             self._condemn(connection.peer)
@@ -89,10 +89,10 @@ class Silenced:
 
     def _condemn(self, peer: str) -> None:
         # Before grpcio hears of its end, and tells of each of its calls.
-        self._callers.shut_out(peer)
+        self._gate.shut_out(peer)
         self._silent[peer].condemn()
 
     def _end(self, peer: str) -> Taken:
         # Before the port is anybody else's.
-        self._callers.heard(peer)
+        self._gate.heard(peer)
         return self._silent.pop(peer).taken

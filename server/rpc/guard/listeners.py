@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from server.rpc import descriptors
-from server.rpc.descriptors import LISTENING, TcpSockets
+from server.rpc.guard import descriptors
+from server.rpc.guard.descriptors import LISTENING, TcpSockets
 
 # How often one of the sockets accepts whoever waits there, in seconds. There are some (LISTENERS in server.py), so it
 # takes a second or two until each has, and a newcomer who has come again may have to wait for that long once more.
@@ -26,7 +26,7 @@ class Listeners:
     def __init__(self, port: int) -> None:
         stand_in = descriptors.idle_listener()
         self._listeners = deque(
-            _Listener(file, stand_in) for file, _, tcp in TcpSockets(port).look() if tcp.state == LISTENING
+            _Listener(each.file, stand_in) for each in TcpSockets(port).look() if each.tcp.state == LISTENING
         )
         self._next_turn = 0.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Set
@@ -22,8 +23,8 @@ LOOK_EVERY = 0.2
 class Newcomers:
     """Counts them, for one thread, by what the kernel says was opened.
 
-    The kernel counts all ports together, so this tells nothing by itself, but where something else is amiss it says
-    whether newcomers are why. On a system that does not tell, they may always be.
+    The kernel counts all ports together, and those of other processes: so this tells nothing by itself, but where
+    something else is amiss it says whether newcomers may be why. Where the kernel does not tell, they always may be.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,8 @@ class Newcomers:
         self._looked, self._seen = 0.0, 0
         # Since when it is counted who went unseen, and how many had gone so until then.
         self._since, self._unseen = 0.0, 0
+        # How many were there when they were counted, and how many had come until then.
+        self._there = self._came_until_then = 0
 
     @property
     def are_many(self) -> bool:
@@ -50,6 +53,11 @@ class Newcomers:
         return self._came_lately >= VERY_MANY
 
     @property
+    def most_there(self) -> float:
+        """How many may be there by now, at the most: those who were when they were counted, and who came since."""
+        return self._there + self._came[-1][1] - self._came_until_then if self._file >= 0 else math.inf
+
+    @property
     def _came_lately(self) -> int:
         return self._came[-1][1] - self._came[0][1]
 
@@ -59,6 +67,10 @@ class Newcomers:
         came.append((now, self._opened(), self._seen))
         while len(came) > 2 and came[1][0] <= now - LATELY:
             came.popleft()
+
+    def count(self, there: int) -> None:
+        """Remembers how many are there, also those who wait to be accepted, of those who had come at the last look."""
+        self._there, self._came_until_then = there, self._came[-1][1]
 
     def go_unseen(self, now: float, peers: Set[str], waiting: int) -> bool:
         """Tells whether many went unseen lately, or most of very many.

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it comes without types
 
-from server.rpc.callers import Callers
 from server.rpc.contexts import Context
-from server.rpc.incoming import Rpc
+from server.rpc.guard.gate import Gate
+from server.rpc.handlers import Rpc
 
 # Of each RPC, each time the event loop comes round: few enough for all else that it has to see to, and enough to share
 # statements. Whoever calls beyond that waits in grpcio.
@@ -31,13 +31,13 @@ class Server(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
         self,
         rpcs: Mapping[str, Rpc],
         others: Sequence[grpc.GenericRpcHandler],
-        callers: Callers,
+        gate: Gate,
         options: Sequence[tuple[str, int]],
     ) -> None:
         self._event_loop = asyncio.get_running_loop()
         super().__init__(self._event_loop, None, others, None, tuple(options), None)
         self._rpcs = rpcs
-        self._callers = callers
+        self._gate = gate
         self.add_registered_method_handlers(dict(rpcs))
         # What grpcio waits for in place of the next call of an RPC: that no more come, because the server stops.
         self._last: asyncio.Future[None] = self._event_loop.create_future()
@@ -67,7 +67,7 @@ class Server(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
                 self._last.set_exception(error)
             return
         self._take_next(method)
-        if self._callers.have_to_wait and not await self._callers.may_begin(self._context(call)):
+        if self._gate.have_to_wait and not await self._gate.may_begin(self._context(call)):
             return
         name = method.decode()
         answer = cygrpc._handle_stream_unary_rpc(self._rpcs[name], call, self._event_loop)  # noqa: SLF001

@@ -20,12 +20,12 @@ from server.api.servicer import ParticipantServicer
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
 from server.api.stints import LARGE_BYTES
 from server.errors import Internal, RequestTooLarge, ServiceError
-from server.rpc.callers import Callers
-from server.rpc.calls import Calls
 from server.rpc.compression import is_compressed, plain
 from server.rpc.contexts import Context, abort, sends, this_call
+from server.rpc.draining import Calls
+from server.rpc.guard.callers import Callers
 from server.rpc.metadata import MAX_METADATA_BYTES, Fields, refuse, size_of
-from server.rpc.receiving import MAX_REQUEST_BYTES, Receiver, malformed
+from server.rpc.request_message import MAX_REQUEST_BYTES, Receiver, malformed
 
 # What a call under way is taken to hold, and one for a list: about the answer with the largest participant, or with as
 # many as a page may have, and see ANSWER_COPIES.
@@ -77,7 +77,7 @@ class Rpc:
         return self
 
     def __await__(self) -> Generator[Never, None, Never]:
-        # grpcio asks of what it calls whether that is to be awaited, twice a call, and of a function takes long to see.
+        # Never awaited. grpcio asks twice a call whether this can be, which takes long to see of what cannot.
         raise NotImplementedError
 
     def __call__(self, _messages: object, context: Context) -> Awaitable[bytes]:
@@ -85,7 +85,7 @@ class Rpc:
         fields: Fields = context.invocation_metadata()  # type: ignore[assignment]  # there is some
         size = size_of(fields)
         if size > MAX_METADATA_BYTES:
-            return refuse(context, self.callers)
+            return refuse(context, self.callers.gate)
         return IncomingCall(self, context, fields, size).answer()
 
 
@@ -125,13 +125,13 @@ class IncomingCall:
                     known=self._open,
                 )
                 answer = response.SerializeToString()
-                callers.answered(context, len(answer))
+                callers.ledger.answered(context, len(answer))
                 if ANSWER_COPIES * len(answer) > rpc.call_bytes:
                     self._room.resize(ANSWER_COPIES * len(answer))
                 if isinstance(response, BatchAnswer):
                     response.room.release()
             except ServiceError as error:
-                await callers.refused(context, self._metadata_bytes, error)
+                await callers.wasted.refused(context, self._metadata_bytes, error)
                 # Without the frames, of which this is one.
                 refusal = error.with_traceback(None)
             if calls.hold is not None:
@@ -139,7 +139,7 @@ class IncomingCall:
             if refusal is not None:
                 await _abort(context, refusal, metadata)
         except asyncio.CancelledError:
-            callers.given_up(context, time.monotonic() - came)
+            callers.wasted.given_up(context, time.monotonic() - came)
             raise
         else:
             sends()
@@ -149,12 +149,12 @@ class IncomingCall:
 
     def _open(self, organization_id: str) -> None:
         # Before its turn: what it sends while it waits is of a call with a good key.
-        self._rpc.callers.open(self._context, self._metadata_bytes, organization_id)
+        self._rpc.callers.ledger.open(self._context, self._metadata_bytes, organization_id)
 
     async def _receive(self, organization_id: str, deadline: float) -> Message:
         rpc = self._rpc
         message = await rpc.receiver.receive(self._context, self._task, self._room, organization_id, deadline)
-        rpc.callers.arrived(self._context, len(message))
+        rpc.callers.ledger.arrived(self._context, len(message))
         if len(message) > LARGE_BYTES or is_compressed(message):
             request = await rpc.interceptor.stints.run(lambda: self._parse_large(message))
         else:
@@ -169,7 +169,7 @@ class IncomingCall:
 
     def _close(self, _task: object) -> None:
         self._room.release()
-        self._rpc.callers.close(self._context)
+        self._rpc.callers.ledger.close(self._context)
 
 
 def service_rpcs(

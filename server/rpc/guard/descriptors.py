@@ -55,6 +55,18 @@ class Tcp(NamedTuple):
 ESTABLISHED, CLOSED, LISTENING = 1, 7, 10
 
 
+class TcpSocket(NamedTuple):
+    """A socket by its number, which may be another's at any time, and by its cookie, which no other ever has.
+
+    `peer` is what grpcio calls the other end, and empty where there is none.
+    """
+
+    file: int
+    cookie: int
+    peer: str
+    tcp: Tcp
+
+
 class TcpSockets:
     """The TCP sockets of this process whose port on our side it is. For one thread, which remembers who is who."""
 
@@ -64,8 +76,8 @@ class TcpSockets:
         self._cookies: list[int] = []
         self._peers: list[str | None] = []
 
-    def look(self) -> Iterator[tuple[int, str, Tcp]]:
-        """Yields the files, which may be others' by the time that they are looked at, and the names of the peers."""
+    def look(self) -> Iterator[TcpSocket]:
+        """Yields those that are there."""
         slots = _slots()
         self._cookies += [0] * (slots - len(self._cookies))
         self._peers += [None] * (slots - len(self._peers))
@@ -82,13 +94,13 @@ class TcpSockets:
             if peer is not None:
                 size.value = _TCP_INFO.size
                 if not getsockopt(file, socket.IPPROTO_TCP, socket.TCP_INFO, info, size_at):
-                    yield file, peer, _tcp(info)
+                    yield TcpSocket(file, cookies[file], peer, _tcp(info))
 
     def _peer(self, file: int) -> str | None:
         """Returns the name of the peer, empty where there is none, or None where the port on our side is another."""
         name = ctypes.create_string_buffer(128)
         is_ours = not _libc.getsockname(file, name, ctypes.byref(ctypes.c_uint(128))) and name.raw[2:4] == self._port
-        return peer_name(file) if is_ours else None
+        return _name(_libc.getpeername, file) if is_ours else None
 
 
 def tcp_of(file: int) -> Tcp | None:
@@ -97,11 +109,6 @@ def tcp_of(file: int) -> Tcp | None:
     if _libc.getsockopt(file, socket.IPPROTO_TCP, socket.TCP_INFO, info, ctypes.byref(size)):
         return None
     return _tcp(info)
-
-
-def peer_name(file: int) -> str:
-    """Returns what the other end of a connection is called, as grpcio writes it, or nothing where there is none."""
-    return _name(_libc.getpeername, file)
 
 
 def unread(file: int) -> int:
@@ -179,15 +186,15 @@ def abort(file: int) -> bool:
     return not _libc.connect(file, _NOWHERE, len(_NOWHERE))
 
 
-def abort_if(file: int, is_meant: Callable[[int], bool]) -> bool:
-    """Ends a connection like `abort`, if it is the one that is meant, and tells whether it did.
+def abort_if(file: int, meant: int) -> bool:
+    """Ends a connection like `abort`, if its cookie is the one that is meant, and tells whether it did.
 
     Asked of the number that grpcio knows, this could come true of one connection and end another, which has the number
     by then, as where thousands come and go. So it is asked of another number of the same, while there is one.
     """
     held = duplicate(file)
     asked = file if held < 0 else held
-    is_ended = is_meant(asked) and abort(asked)
+    is_ended = cookie(asked) == meant and abort(asked)
     close(held)
     return is_ended
 
