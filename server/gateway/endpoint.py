@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 from participants.v1.participant_service_pb2 import CreateParticipantResponse
 
 from server.api.batch_answers import BatchAnswer
 from server.api.buffers import Buffers
-from server.api.call import Interceptor, Method, Response
+from server.api.call import Call, Interceptor, Method, Response
 from server.api.stints import LARGE_BYTES
 from server.gateway.answers import Answer
 from server.gateway.bodies import Body, Receive
@@ -83,6 +84,7 @@ class Endpoint:
     async def answer(self, request: Request) -> Answer:
         """Runs the RPC. Raises ServiceError."""
         is_basic = False
+        refused: dict[int, status_pb2.Status] = {}
         waits = time_left(request.headers)
         body = Body.announced(request.headers, request.receive, request.state) if self._route.body else None
 
@@ -92,7 +94,7 @@ class Endpoint:
             fields = {**self._parameters.read(request.query), **request.variables}
             if body is None:
                 return self._decoder.from_fields(fields)
-            decode = functools.partial(self._decoder.decode, bound=fields)
+            decode = functools.partial(self._decoder.decode, bound=fields, refused=refused)
             own_deadline = math.inf if waits is None else deadline
             received = await body.received(self._buffers, organization_id, own_deadline)
             if len(received) > LARGE_BYTES:
@@ -102,9 +104,13 @@ class Endpoint:
             is_basic = self._basic_view is not None and getattr(message, "view", None) == self._basic_view
             return message
 
+        def method(message: Message, call: Call) -> Awaitable[Response]:
+            call.refused = refused
+            return self._method(message, call)
+
         response = await self._interceptor.run(
             self._route.rpc,
-            self._method,
+            method,
             receive,
             request.headers,
             request_id=request.request_id,

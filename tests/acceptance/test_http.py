@@ -263,7 +263,7 @@ class TestJson:
         [
             ('{"external_id": "a", "external_id": "a"}', "external_id"),
             ('{"external_id": "a", "external_\\u0069d": "b"}', "external_id"),
-            ('{"external_id": "a", "attributes": {"plan": "1", "plan": "2"}}', "plan"),
+            ('{"external_id": "a", "attributes": {"plan": "1", "plan": "2"}}', 'attributes["plan"]'),
             ('{"external_id": "a", "tags": null, "tags": ["vip"]}', "tags"),
         ],
     )
