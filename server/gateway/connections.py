@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from enum import IntEnum
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, cast
@@ -60,9 +61,13 @@ class Connections(ServerState):
         self._vain_bytes = 0
         self._in_vain: dict[Protocol, None] = {}
 
+    def all(self) -> Sequence[Protocol]:
+        """Returns the connections that there are now."""
+        return cast("list[Protocol]", list(self.connections))
+
     def check(self, now: float) -> None:
         """Closes the connections whose time is up. `now` is on the event loop's clock."""
-        for connection in cast("list[Protocol]", list(self.connections)):
+        for connection in self.all():
             connection.check(now)
 
     def make_room(self) -> None:
@@ -71,7 +76,7 @@ class Connections(ServerState):
         Those that never had an answer make way before all that had one, unless they are few: or else whoever holds
         many that had one would keep everybody out.
         """
-        standings = {each: (each.standing, each.since) for each in cast("set[Protocol]", self.connections)}
+        standings = {each: (each.standing, each.since) for each in self.all()}
         newcomers = sorted((each for each in standings if standings[each][0] in _NEWCOMERS), key=standings.__getitem__)
         spared = set(newcomers[-MOST_NEWCOMERS:])
         others = [each for each in standings if each not in spared and standings[each][0] < Standing.SERVED]

@@ -95,11 +95,22 @@ class Protocol(HttpToolsProtocol):
             return Standing.REFUSED
         if self._answered is None:
             return Standing.SILENT
-        if not (self.known or "known" in self._answered.scope["state"]):
+        if not (self.known or "known" in self._state):
             return Standing.STRANGER if self._had_answer else Standing.ASKING
         if not answering or self.flow.write_paused:
             return Standing.KNOWN
         return Standing.SENDING if self._in_message else Standing.SERVED
+
+    @property
+    def is_served(self) -> bool:
+        """Whether its caller has sent a request, and waits for the answer."""
+        return self._is_answering() and "complete" in self._state and not self.flow.write_paused
+
+    @property
+    def _state(self) -> dict[str, Any]:
+        """What is said of the request that is answered, and by whoever answers it."""
+        assert self._answered is not None
+        return self._answered.scope["state"]
 
     def _is_answering(self) -> bool:
         return self._answered is not None and not self._answered.response_complete
@@ -132,6 +143,17 @@ class Protocol(HttpToolsProtocol):
             self._answered.disconnected = True
             self._answering.cancel()
         super().connection_lost(exc)
+
+    def cut_off(self) -> None:
+        """Answers nobody any more. Whoever waits for an answer is told to call again, unless it does not read."""
+        if self._answered is None or self._answered.response_complete:
+            return
+        if self._answered.response_started or self.flow.write_paused:
+            self.transport.abort()
+        else:
+            assert self._answering is not None
+            self._state["cut_off"] = True
+            self._answering.cancel()
 
     def check(self, now: float) -> None:
         """Closes the connection if its time is up."""
@@ -298,9 +320,8 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.since = self.loop.time()
-        assert self._answered is not None
         self._had_answer = True
-        self.known = self.known or "known" in self._answered.scope["state"]
+        self.known = self.known or "known" in self._state
         self._go_on()
 
     def _go_on(self) -> None:

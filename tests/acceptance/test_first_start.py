@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from server.rpc.server import GRACE
+from server.api.stopping import GRACE
 from tests.support.clients import Client, GrpcClient, HttpClient
 from tests.support.process import Service, environment, refusal, run
 from tests.support.seed import Seed, own_directory
