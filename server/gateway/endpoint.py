@@ -32,7 +32,8 @@ MAX_WHOLE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `state` is what the connection says of it, and is told of it; `peer` tells where it comes from."""
+    """One request. `state` is what the connection says of it, and has `known`, which is to be told whose it is; `peer`
+    tells where it comes from."""
 
     request_id: str
     variables: Mapping[str, str]
@@ -90,7 +91,6 @@ class Endpoint:
 
         async def receive(organization_id: str, deadline: float) -> Message:
             nonlocal is_basic
-            request.state["known"] = True
             fields = {**self._parameters.read(request.query), **request.variables}
             if body is None:
                 return self._decoder.from_fields(fields)
@@ -116,6 +116,7 @@ class Endpoint:
             request_id=request.request_id,
             time_left=waits,
             peer=request.peer,
+            known=request.state["known"],
             is_large=body is not None and body.size > LARGE_BYTES,
         )
         return self._answer(response, self._basic_encoder if is_basic else self._encoder)

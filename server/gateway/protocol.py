@@ -69,8 +69,9 @@ class Protocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.known = False
+        super().__init__(config, server_state, {**app_state, "known": self._known_as}, _loop)
+        # The organization whose good key it sent first.
+        self.organization: str | None = None
         self._had_answer = False
         # When it began to be idle, or to send what it sends now.
         self.since = self.loop.time()
@@ -95,7 +96,7 @@ class Protocol(HttpToolsProtocol):
             return Standing.REFUSED
         if self._answered is None:
             return Standing.SILENT
-        if not (self.known or "known" in self._state):
+        if self.organization is None:
             return Standing.STRANGER if self._had_answer else Standing.ASKING
         if not answering or self.flow.write_paused:
             return Standing.KNOWN
@@ -111,6 +112,11 @@ class Protocol(HttpToolsProtocol):
         """What is said of the request that is answered, and by whoever answers it."""
         assert self._answered is not None
         return self._answered.scope["state"]
+
+    def _known_as(self, organization_id: str) -> None:
+        """Is told whose a call is, before its turn: while that waits, it is no stranger's."""
+        if self.organization is None:
+            self.organization = organization_id
 
     def _is_answering(self) -> bool:
         return self._answered is not None and not self._answered.response_complete
@@ -321,7 +327,6 @@ class Protocol(HttpToolsProtocol):
             return
         self.since = self.loop.time()
         self._had_answer = True
-        self.known = self.known or "known" in self._state
         self._go_on()
 
     def _go_on(self) -> None:
