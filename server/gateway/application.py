@@ -106,7 +106,9 @@ def _peer(scope: Scope) -> str:
 def _cut_off() -> HttpError:
     headers = {"retry-after": "1", "connection": "close"}
     code = Code.UNAVAILABLE
-    return HttpError(code.http_status, code.http_code, "the service stops; retry", headers)
+    return HttpError(
+        code.http_status, code.http_code, "the connection had to end before there was an answer; retry", headers
+    )
 
 
 def _method_not_allowed(allowed: list[str]) -> HttpError:

@@ -70,7 +70,7 @@ class Protocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, {**app_state, "known": self._known_as}, _loop)
-        # The organization whose good key it sent first.
+        # The organization whose good key it sent first, as long as it need not make way.
         self.organization: str | None = None
         self._had_answer = False
         # When it began to be idle, or to send what it sends now.
@@ -114,9 +114,10 @@ class Protocol(HttpToolsProtocol):
         return self._answered.scope["state"]
 
     def _known_as(self, organization_id: str) -> None:
-        """Is told whose a call is, before its turn: while that waits, it is no stranger's."""
+        """Is told whose a call is, before its turn: while that waits, it is no stranger's. Raises Overloaded."""
         if self.organization is None:
             self.organization = organization_id
+            self.server_state.make_room_for(self)
 
     def _is_answering(self) -> bool:
         return self._answered is not None and not self._answered.response_complete
@@ -135,9 +136,6 @@ class Protocol(HttpToolsProtocol):
         # Of what is written TLS encrypts all at once, and does not count it any more: so it is written in pieces.
         transport.set_write_buffer_limits(PIECE_BYTES)
         self.flow = _Flow(self)
-        if len(self.connections) > MAX_CONNECTIONS:
-            # Every other one has a request under way that has come whole, from callers with good keys.
-            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server_state.forget(self)
@@ -151,10 +149,10 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def cut_off(self) -> None:
-        """Answers nobody any more. Whoever waits for an answer is told to call again, unless it does not read."""
-        if self._answered is None or self._answered.response_complete:
+        """Ends the connection. Whoever waits for an answer is told to call again, unless it does not read."""
+        if self.transport.is_closing():
             return
-        if self._answered.response_started or self.flow.write_paused:
+        if self._answered is None or self._answered.response_started or self.flow.write_paused:
             self.transport.abort()
         else:
             assert self._answering is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Deployment, Tenant
+from tests.hostile.others import WORST_OF_CROWDS, others_unhurt
 from tests.support.raw import connected
 
 # More than the service keeps.
@@ -44,6 +45,15 @@ def crowd(deployment: Deployment, size: int, request: bytes) -> Iterator[list[so
         yield connections
 
 
+def ask(tenant: Tenant) -> bytes:
+    return f"GET {PATH}?tag=none HTTP/1.1\r\nhost: x\r\nx-api-key: {tenant.key}\r\n\r\n".encode()
+
+
+def upsert(tenant: Tenant) -> bytes:
+    """Returns a call that waits for the lock."""
+    return posted(PATH, {"external_id": "locked", "first_name": "Jane"}, tenant)
+
+
 def batch(tenant: Tenant) -> bytes:
     """Returns a batch that waits for the lock, or for others that do."""
     return posted(f"{PATH}:batchCreate", {"requests": [{"external_id": "locked", "first_name": "Jane"}]}, tenant)
@@ -58,6 +68,24 @@ def posted(path: str, request: object, tenant: Tenant) -> bytes:
 
 
 @pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize("request_", [upsert, batch])
+def test_calls_of_one_organization_keep_no_other_out(
+    deployment: Deployment, request_: Callable[[Tenant], bytes]
+) -> None:
+    call = request_(deployment.tenant)
+    with crowd(deployment, 2, ask(deployment.stranger)) as kept, crowd(deployment, 2, ask(deployment.tenant)) as own:
+        assert {connection.recv(12) for connection in (*kept, *own)} == {b"HTTP/1.1 200"}
+        with others_unhurt(deployment, WORST_OF_CROWDS), crowd(deployment, CROWD, call):
+            time.sleep(1)
+            # Its own connections that wait for nothing make way before its calls, and others' never.
+            assert [is_closed(connection) for connection in (*kept, *own)] == [False, False, True, True]
+            for connection in kept:
+                connection.setblocking(True)
+                connection.sendall(ask(deployment.stranger))
+            assert {connection.recv(12) for connection in kept} == {b"HTTP/1.1 200"}
+
+
+@pytest.mark.usefixtures("locked")
 def test_strangers_end_no_first_call_that_waits_for_its_turn(deployment: Deployment) -> None:
     # More than there may be of those that never had an answer.
     with crowd(deployment, 300, batch(deployment.tenant)) as waiting:
@@ -68,10 +96,13 @@ def test_strangers_end_no_first_call_that_waits_for_its_turn(deployment: Deploym
 
 
 def is_closed(connection: socket.socket) -> bool:
+    """Reads what is there, and tells whether that was the last."""
     connection.setblocking(False)
     try:
-        return connection.recv(1) == b""
+        while connection.recv(65_536):
+            pass
     except BlockingIOError:
         return False
     except ConnectionError:
-        return True
+        pass
+    return True
