@@ -28,6 +28,8 @@ from server.gateway.routes import Route, Routes, answered, basic_view
 
 # Of a batch's answer that takes more, as a message, the JSON is made while it is sent; in bytes.
 MAX_WHOLE_BYTES = 1 << 20
+# What a byte of a body may take while that is parsed: three may be a value, of which Python makes an object.
+PARSED_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +96,14 @@ class Endpoint:
             fields = {**self._parameters.read(request.query), **request.variables}
             if body is None:
                 return self._decoder.from_fields(fields)
-            decode = functools.partial(self._decoder.decode, bound=fields, refused=refused)
             own_deadline = math.inf if waits is None else deadline
             received = await body.received(self._buffers, organization_id, own_deadline)
+            decode = functools.partial(self._decoder.decode, received, fields, refused)
             if len(received) > LARGE_BYTES:
-                message = await self._interceptor.stints.run(lambda: decode(received))
+                with_room = functools.partial(self._with_room, organization_id, PARSED_BYTES * len(received), decode)
+                message = await self._interceptor.stints.run(with_room)
             else:
-                message = decode(received)
+                message = decode()
             is_basic = self._basic_view is not None and getattr(message, "view", None) == self._basic_view
             return message
 
@@ -120,6 +123,14 @@ class Endpoint:
             is_large=body is not None and body.size > LARGE_BYTES,
         )
         return self._answer(response, self._basic_encoder if is_basic else self._encoder)
+
+    def _with_room(self, organization_id: str, size: int, decode: Callable[[], Message]) -> Message:
+        # Whether or not there is any: lest it pass for memory that nobody accounts for.
+        self._buffers.change(organization_id, size)
+        try:
+            return decode()
+        finally:
+            self._buffers.release(organization_id, size)
 
     def _answer(self, response: Response, encoder: MessageEncoder) -> Answer:
         if isinstance(response, BatchAnswer):
