@@ -473,6 +473,9 @@ class TestPaths:
     ) -> None:
         assert fields(client.get(f"{PATH}?{query}")) == [violation]
 
+    def test_a_query_may_end_with_an_ampersand(self, client: httpx.Client) -> None:
+        assert client.get(f"{PATH}?page_size=1&").status_code == 200
+
     def test_parameters_narrow_a_list(self, client: httpx.Client, external_id: str) -> None:
         created = post_json(client, {"external_id": external_id, "status": "SUSPENDED"}).json()
         query = {"external_id_prefix": external_id, "status": "SUSPENDED", "created_before": "2999-01-01T00:00:00Z"}
