@@ -134,8 +134,7 @@ async def service(
         probe = Probe(conninfo, database)
         stack.push_async_callback(probe.close)
         health = Health(probe.can_write)
-        _watch(metrics, database, writer, health)
-        metrics.watch("participants_calls_waiting", lambda: turns.waiting)
+        _watch(metrics, database, writer, health, turns)
         certificates = None
         if settings.tls is not None:
             certificates = Certificates(settings.tls)
@@ -173,30 +172,32 @@ async def service(
         }
         for name, watch in watches.items():
             await stack.enter_async_context(_background(parts, name, watch))
-        http_address = operations_address = None
+        public = operators = None
         if settings.http_address is not None:
-            public = Operations(health, metrics if settings.operations_address is None else None)
+            operations = Operations(health, metrics if settings.operations_address is None else None)
             docs = Docs(document(SERVICE)) if settings.docs else None
-            http_address, running = await stack.enter_async_context(
+            public = await stack.enter_async_context(
                 http.serving(
-                    Gateway(public, metrics, Endpoints(SERVICE, servicer, interceptor, buffers), docs),
+                    Gateway(operations, metrics, Endpoints(SERVICE, servicer, interceptor, buffers), docs),
                     settings.http_address,
                     "PARTICIPANTS_HTTP_ADDRESS",
+                    hurry,
                     share_port=share_ports,
                     certificates=certificates,
                 )
             )
-            parts.watch("the HTTP server", running)
+            parts.watch("the HTTP server", public.running)
         if settings.operations_address is not None:
-            operations_address, running = await stack.enter_async_context(
+            operators = await stack.enter_async_context(
                 http.serving(
                     Gateway(Operations(health, metrics), metrics),
                     settings.operations_address,
                     "PARTICIPANTS_OPERATIONS_ADDRESS",
+                    hurry,
                     share_port=share_ports,
                 )
             )
-            parts.watch("the HTTP server for operators", running)
+            parts.watch("the HTTP server for operators", operators.running)
         await stack.enter_async_context(_background(parts, "the refresh of API keys", authenticator.refresh_forever()))
         await stack.enter_async_context(
             _background(parts, "the record of when keys were used", authenticator.mark_used_forever())
@@ -206,8 +207,11 @@ async def service(
         await stack.enter_async_context(_background(parts, "the metrics", metrics.sample_forever()))
         running = await stack.enter_async_context(rpc.serving(grpc_server, calls, hurry))
         parts.watch("the gRPC server", running)
+        if public is not None:
+            # Both stop at once, and callers of both have the same time.
+            stack.callback(public.stop)
         stack.push_async_callback(_drain, health, settings.drain_seconds, hurry)
-        yield Listening(grpc_address, http_address, operations_address)
+        yield Listening(grpc_address, public.address if public else None, operators.address if operators else None)
 
 
 async def _drain(health: Health, seconds: float, hurry: asyncio.Event) -> None:
@@ -235,7 +239,8 @@ async def _traces() -> AsyncIterator[Traces]:
         await asyncio.to_thread(traces.close)
 
 
-def _watch(metrics: Metrics, database: Database, writer: GroupCommit, health: Health) -> None:
+def _watch(metrics: Metrics, database: Database, writer: GroupCommit, health: Health, turns: Turns) -> None:
+    metrics.watch("participants_calls_waiting", lambda: turns.waiting)
     metrics.watch("participants_queue_upserts", lambda: writer.load()[0])
     metrics.watch("participants_queue_bytes", lambda: writer.load()[1])
     metrics.watch("participants_ready", lambda: health.ready)

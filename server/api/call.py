@@ -7,10 +7,11 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 from uuid_utils import uuid4
 
 from server.api.batch_answers import BatchAnswer
@@ -35,7 +36,8 @@ _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 class Call:
     """What a servicer's method is told beside the request. `deadline` is on the event loop's clock.
 
-    `turn` is to be ended early by a method that waits for something which delays this caller alone.
+    `turn` is to be ended early by a method that waits for something which delays this caller alone; `refused` is what
+    is said of items of a batch that could not be decoded, by their number.
     """
 
     organization_id: str
@@ -43,6 +45,7 @@ class Call:
     metadata: MutableMapping[str, Any]
     given_request_id: str | None
     turn: Turn
+    refused: Mapping[int, status_pb2.Status] = field(default_factory=dict)
 
     @property
     def request_id(self) -> str:

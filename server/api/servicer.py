@@ -11,7 +11,6 @@ import logging
 from collections import deque
 
 from google.protobuf.empty_pb2 import Empty
-from google.rpc import status_pb2
 from participants.v1 import participant_service_pb2 as messages
 from participants.v1.participant_service_pb2_grpc import ParticipantServiceServicer
 
@@ -152,10 +151,10 @@ class ParticipantServicer(ParticipantServiceServicer):
         whole = request.view != messages.BatchCreateParticipantsRequest.BASIC
         upserts: list[Upsert | Rejected] = []
         # What is wrong with an item is many objects, and in these words few bytes.
-        refusals: dict[int, status_pb2.Status] = {}
+        refusals = dict(call.refused)
         for number, item in enumerate(request.requests):
-            upsert = _upsert_or_rejected(item, call, whole=whole)
-            if isinstance(upsert, Rejected):
+            upsert = _REFUSED if number in refusals else _upsert_or_rejected(item, call, whole=whole)
+            if isinstance(upsert, Rejected) and upsert is not _REFUSED:
                 refusals[number] = item_status(_told(upsert.error, call))
                 upsert = _REFUSED
             upserts.append(upsert)

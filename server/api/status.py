@@ -34,21 +34,23 @@ def _bad_request(error: ServiceError, limit: int | None) -> error_details_pb2.Ba
     size = 0
     left_out = error.more_violations
     for index, violation in enumerate(error.violations):
-        entry = _entry(violation)
-        size += entry.ByteSize() + 4
+        size += _add(bad_request, violation).ByteSize() + 4
         if limit is not None and size > limit:
+            del bad_request.field_violations[-1]
             left_out += len(error.violations) - index
             break
-        bad_request.field_violations.append(entry)
     if left_out:
-        bad_request.field_violations.append(_entry(more_violations(left_out)))
+        _add(bad_request, more_violations(left_out))
     return bad_request
 
 
-def _entry(violation: FieldViolation) -> error_details_pb2.BadRequest.FieldViolation:
-    return error_details_pb2.BadRequest.FieldViolation(
-        field=violation.field, reason=violation.reason, description=violation.message
-    )
+def _add(
+    bad_request: error_details_pb2.BadRequest, violation: FieldViolation
+) -> error_details_pb2.BadRequest.FieldViolation:
+    # Set in place: to make it by itself and copy it takes three times as long, and there may be very many.
+    entry = bad_request.field_violations.add()
+    entry.field, entry.reason, entry.description = violation.field, violation.reason, violation.message
+    return entry
 
 
 def _bounded(message: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from server.api.call import request_id_from
-from server.errors import Internal, ServiceError
+from server.errors import Code, Internal, ServiceError
 from server.gateway.answers import PIECE_BYTES, Answer, HttpError, answer_from_error
 from server.gateway.bodies import Receive
 from server.gateway.docs import Docs
@@ -36,7 +36,7 @@ class Gateway:
         self._docs = docs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request, as ASGI has it. It is cancelled when the caller has gone."""
+        """Answers one request, as ASGI has it. It is cancelled when the caller has gone, or is cut off."""
         started = time.perf_counter()
         # Of a header that is sent twice the last counts.
         headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -46,7 +46,9 @@ class Gateway:
         except ServiceError as error:
             answer = answer_from_error(error)
         except asyncio.CancelledError:
-            return
+            if "cut_off" not in scope["state"]:
+                return
+            answer = answer_from_error(_cut_off())
         except Exception:
             # What goes wrong with an RPC has been found before; this is HTTP's own.
             logger.exception("a request over HTTP failed, request id %s", request_id)
@@ -99,6 +101,14 @@ def _peer(scope: Scope) -> str:
     # In grpcio's form, as the peers of gRPC have it.
     host, port = scope.get("client") or ("", 0)
     return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
+
+
+def _cut_off() -> HttpError:
+    headers = {"retry-after": "1", "connection": "close"}
+    code = Code.UNAVAILABLE
+    return HttpError(
+        code.http_status, code.http_code, "the connection had to end before there was an answer; retry", headers
+    )
 
 
 def _method_not_allowed(allowed: list[str]) -> HttpError:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 from enum import IntEnum
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.server import ServerState
+
+from server.errors import Overloaded
 
 if TYPE_CHECKING:
     from server.gateway.protocol import Protocol
@@ -17,6 +21,9 @@ MAX_CONNECTIONS = 1000
 EVICTED_AT_ONCE = 50
 # So many of those that never had an answer may stay where others would have to make way for them.
 MOST_NEWCOMERS = 250
+# So many may be of callers with good keys: there is always room for whoever has yet to show its key, and for that no
+# stranger ends one of these.
+MOST_KNOWN = MAX_CONNECTIONS - MOST_NEWCOMERS
 # What all callers together may leave unread.
 MAX_UNREAD_BYTES = 64 << 20
 # So much is read at once of messages that have been answered already, and how often, in seconds: the rest of them is
@@ -41,7 +48,7 @@ class Standing(IntEnum):
     KNOWN = 4
     # It sent a good key, and still sends its request.
     SENDING = 5
-    # It sent a good key and its request, and makes way for nobody.
+    # It sent a good key and its request.
     SERVED = 6
 
 
@@ -60,25 +67,49 @@ class Connections(ServerState):
         self._vain_bytes = 0
         self._in_vain: dict[Protocol, None] = {}
 
+    def all(self) -> Sequence[Protocol]:
+        """Returns the connections that there are now."""
+        return cast("list[Protocol]", list(self.connections))
+
     def check(self, now: float) -> None:
         """Closes the connections whose time is up. `now` is on the event loop's clock."""
-        for connection in cast("list[Protocol]", list(self.connections)):
+        for connection in self.all():
             connection.check(now)
 
     def make_room(self) -> None:
-        """Closes connections so that others can come: the lowest of standing first, and of those the longest idle.
+        """Closes strangers' connections so that others can come: the lowest of standing first, and of those the longest
+        idle.
 
         Those that never had an answer make way before all that had one, unless they are few: or else whoever holds
         many that had one would keep everybody out.
         """
-        standings = {each: (each.standing, each.since) for each in cast("set[Protocol]", self.connections)}
+        standings = {each: (each.standing, each.since) for each in self.all()}
         newcomers = sorted((each for each in standings if standings[each][0] in _NEWCOMERS), key=standings.__getitem__)
         spared = set(newcomers[-MOST_NEWCOMERS:])
-        others = [each for each in standings if each not in spared and standings[each][0] < Standing.SERVED]
+        others = [each for each in standings if each not in spared and standings[each][0] < Standing.KNOWN]
         lowest = nsmallest(EVICTED_AT_ONCE, others, key=standings.__getitem__) or newcomers[:EVICTED_AT_ONCE]
         for connection in lowest:
             self.connections.discard(cast("Any", connection))
             connection.transport.abort()
+
+    def make_room_for(self, newly_known: Protocol) -> None:
+        """Ends a connection of the organization that has the most, where one more is known than may be.
+
+        Of its connections one that waits for nothing goes first, the longest idle, and else the last that called.
+        Raises Overloaded where that is the one that is newly known.
+        """
+        if len(self.connections) <= MOST_KNOWN:
+            return
+        known = [each for each in self.all() if each.organization is not None]
+        if len(known) <= MOST_KNOWN:
+            return
+        sizes = Counter(each.organization for each in known)
+        most = max(sizes.values())
+        leaving = min((each for each in known if sizes[each.organization] == most), key=_stays)
+        leaving.organization = None
+        if leaving is newly_known:
+            raise Overloaded("too many connections of this organization; retry", reason="TOO_MANY_CONNECTIONS")
+        leaving.cut_off()
 
     def stops_reading(self, connection: Protocol, size: int) -> None:
         """Counts what waits for a caller, and cuts off who has read nothing for longest while all that is too much."""
@@ -116,3 +147,10 @@ class Connections(ServerState):
         """Counts that a caller has gone."""
         self.reads_on(connection)
         self._in_vain.pop(connection, None)
+
+
+def _stays(connection: Protocol) -> tuple[Standing, float]:
+    """Returns what is the greater, the more a connection is to stay, beside others of its organization."""
+    standing = connection.standing
+    # Whoever has waited for long has its answer soon.
+    return standing, -connection.since if standing is Standing.SERVED else connection.since

@@ -10,12 +10,16 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc import status_pb2
 
+from server.api.conversion import item_status
 from server.api.counts import count_limit
-from server.gateway.json_text import parsed
+from server.errors import InvalidArgument
+from server.gateway.json_text import as_object, parsed, repeated_keys
 from server.gateway.scalars import Mismatch, Reader, read_text, value_reader
 from server.gateway.violations import Violations, shown
 
@@ -32,22 +36,31 @@ class MessageDecoder:
         self._setters: dict[str, Setter] = {}
         self._descriptor = descriptor
 
-    def decode(self, body: bytes, bound: Mapping[str, Any] | None = None) -> Message:
-        """Returns the message, or raises InvalidArgument. `bound` are fields that stand elsewhere in the request."""
+    def decode(
+        self,
+        body: bytes,
+        bound: Mapping[str, Any] | None = None,
+        refused: dict[int, status_pb2.Status] | None = None,
+    ) -> Message:
+        """Returns the message, or raises InvalidArgument.
+
+        `bound` are fields that stand elsewhere in the request. `refused` is told what is wrong with items of a batch,
+        by their number; the message has an empty item in the place of each.
+        """
         fields = parsed(body)
-        if not bound:
-            return self.from_fields(fields)
-        violations = Violations()
-        for name in bound.keys() & fields.keys():
-            violations.add(name, "DUPLICATE_FIELD", "stands in the path, and so not in the body")
-        message = self.message({**fields, **bound}, "", violations)
-        violations.raise_if_any()
-        return message
+        violations = Violations(refused)
+        if bound:
+            for name in bound.keys() & fields.keys():
+                violations.add(name, "DUPLICATE_FIELD", "stands in the path, and so not in the body")
+            fields |= bound
+        return self._decoded(fields, violations)
 
     def from_fields(self, fields: Mapping[str, Any]) -> Message:
         """Returns the message that has these fields, by name and with values as JSON has them, or raises
         InvalidArgument."""
-        violations = Violations()
+        return self._decoded(fields, Violations())
+
+    def _decoded(self, fields: Mapping[str, Any], violations: Violations) -> Message:
         message = self.message(fields, "", violations)
         violations.raise_if_any()
         return message
@@ -56,6 +69,8 @@ class MessageDecoder:
         """Returns the message of a JSON object that stands at `prefix`; what is wrong is added to `violations`."""
         message = self._class()
         setters = self._setters or self._fill()
+        for name in repeated_keys(value):
+            violations.add(prefix + shown(name), "DUPLICATE_FIELD", "stands twice in one object")
         for name, item in value.items():
             setter = setters.get(name)
             if setter is None:
@@ -159,19 +174,26 @@ def _map_setter(name: str, entry: Descriptor) -> Setter:
 
     def set_map(message: Message, value: Any, path: str, violations: Violations) -> None:
         items = getattr(message, name)
+        for key in repeated_keys(value):
+            violations.add(_entry(path, key), "DUPLICATE_FIELD", "stands twice in one object")
         if is_text and _all_text(value) and _all_text(value.values()):
             # update() of a protobuf map takes longer.
             for key, item in value.items():
                 items[key] = item
             return
         for key, item in value.items():
-            where = f"{path}[{json.dumps(key, ensure_ascii=not _is_unicode(key))}]"
+            where = _entry(path, key)
             try:
                 set_value(items, read_key(key), item, where, violations)
             except Mismatch as mismatch:
                 violations.add(where, mismatch.reason, mismatch.message)
 
     return set_map
+
+
+def _entry(path: str, key: str) -> str:
+    """Returns where the value of a map's key stands."""
+    return f"{path}[{json.dumps(key, ensure_ascii=not _is_unicode(key))}]"
 
 
 def _key_reader(field: FieldDescriptor) -> Reader:
@@ -213,7 +235,7 @@ def _repeated_setter(field: FieldDescriptor) -> Setter:
     name = field.name
     kind = _own_message(field)
     if kind is not None:
-        return _messages_setter(name, kind)
+        return (_batch_setter if _are_items_on_their_own(field) else _messages_setter)(name, kind)
     read = value_reader(field)
     is_text = _is_text(field)
 
@@ -243,6 +265,28 @@ def _messages_setter(name: str, descriptor: Descriptor) -> Setter:
                 violations.add(f"{path}[{index}]", "WRONG_TYPE", "must be an object")
 
     return set_messages
+
+
+def _are_items_on_their_own(field: FieldDescriptor) -> bool:
+    """Tells whether the rules in the .proto files leave it to whoever takes the items to validate each."""
+    rules = field.GetOptions().Extensions[validate_pb2.field]
+    return rules.repeated.items.ignore == validate_pb2.IGNORE_ALWAYS
+
+
+def _batch_setter(name: str, descriptor: Descriptor) -> Setter:
+    decoder = MessageDecoder(descriptor)
+
+    def set_batch(message: Message, value: Any, _path: str, violations: Violations) -> None:
+        items = getattr(message, name)
+        for number, item in enumerate(value):
+            try:
+                items.append(decoder.from_fields(as_object(item, "the item")))
+            except InvalidArgument as error:
+                # At once: what is wrong with an item is many objects, and in these words few bytes.
+                violations.refused[number] = item_status(error)
+                items.add()
+
+    return set_batch
 
 
 def _is_text(field: FieldDescriptor) -> bool:

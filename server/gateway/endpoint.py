@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 from participants.v1.participant_service_pb2 import CreateParticipantResponse
 
 from server.api.batch_answers import BatchAnswer
 from server.api.buffers import Buffers
-from server.api.call import Interceptor, Method, Response
+from server.api.call import Call, Interceptor, Method, Response
 from server.api.stints import LARGE_BYTES
 from server.gateway.answers import Answer
 from server.gateway.bodies import Body, Receive
@@ -27,11 +28,14 @@ from server.gateway.routes import Route, Routes, answered, basic_view
 
 # Of a batch's answer that takes more, as a message, the JSON is made while it is sent; in bytes.
 MAX_WHOLE_BYTES = 1 << 20
+# What a byte of a body may take while that is parsed: three may be a value, of which Python makes an object.
+PARSED_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `state` is what the connection says of it, and is told of it; `peer` tells where it comes from."""
+    """One request. `state` is what the connection says of it, and has `known`, which is to be told whose it is; `peer`
+    tells where it comes from."""
 
     request_id: str
     variables: Mapping[str, str]
@@ -83,36 +87,50 @@ class Endpoint:
     async def answer(self, request: Request) -> Answer:
         """Runs the RPC. Raises ServiceError."""
         is_basic = False
+        refused: dict[int, status_pb2.Status] = {}
         waits = time_left(request.headers)
         body = Body.announced(request.headers, request.receive, request.state) if self._route.body else None
 
         async def receive(organization_id: str, deadline: float) -> Message:
             nonlocal is_basic
-            request.state["known"] = True
             fields = {**self._parameters.read(request.query), **request.variables}
             if body is None:
                 return self._decoder.from_fields(fields)
-            decode = functools.partial(self._decoder.decode, bound=fields)
             own_deadline = math.inf if waits is None else deadline
             received = await body.received(self._buffers, organization_id, own_deadline)
+            decode = functools.partial(self._decoder.decode, received, fields, refused)
             if len(received) > LARGE_BYTES:
-                message = await self._interceptor.stints.run(lambda: decode(received))
+                with_room = functools.partial(self._with_room, organization_id, PARSED_BYTES * len(received), decode)
+                message = await self._interceptor.stints.run(with_room)
             else:
-                message = decode(received)
+                message = decode()
             is_basic = self._basic_view is not None and getattr(message, "view", None) == self._basic_view
             return message
 
+        def method(message: Message, call: Call) -> Awaitable[Response]:
+            call.refused = refused
+            return self._method(message, call)
+
         response = await self._interceptor.run(
             self._route.rpc,
-            self._method,
+            method,
             receive,
             request.headers,
             request_id=request.request_id,
             time_left=waits,
             peer=request.peer,
+            known=request.state["known"],
             is_large=body is not None and body.size > LARGE_BYTES,
         )
         return self._answer(response, self._basic_encoder if is_basic else self._encoder)
+
+    def _with_room(self, organization_id: str, size: int, decode: Callable[[], Message]) -> Message:
+        # Whether or not there is any: lest it pass for memory that nobody accounts for.
+        self._buffers.change(organization_id, size)
+        try:
+            return decode()
+        finally:
+            self._buffers.release(organization_id, size)
 
     def _answer(self, response: Response, encoder: MessageEncoder) -> Answer:
         if isinstance(response, BatchAnswer):

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
-from server.errors import FieldViolation, InvalidArgument
-from server.gateway.violations import shown
+from server.errors import InvalidArgument
 
 
-class _Duplicate(Exception):
-    """A JSON object names a key twice."""
+class _Repetitive(dict[str, Any]):
+    """A JSON object that names keys more than once. `repeated` are those keys."""
+
+    repeated: tuple[str, ...]
 
 
 def parsed(body: bytes) -> dict[str, Any]:
     """Returns the JSON object that a body is. Raises InvalidArgument, which says where it is none."""
-    value = _value(body)
+    return as_object(_value(body), "the body")
+
+
+def as_object(value: Any, what: str) -> dict[str, Any]:
+    """Returns a value that is a JSON object. Raises InvalidArgument, which calls it `what`, where it is none."""
     if not isinstance(value, dict):
-        raise _not_json("the body must be a JSON object")
+        raise _not_json(f"{what} must be a JSON object")
     return value
+
+
+def repeated_keys(value: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the keys that stand more than once in a JSON object; the value that it has is the last."""
+    return value.repeated if isinstance(value, _Repetitive) else ()
 
 
 def _value(body: bytes) -> Any:
     try:
         return _DECODER.decode(body.decode())
-    except _Duplicate as duplicate:
-        name = shown(str(duplicate))
-        raise InvalidArgument(
-            (FieldViolation(name, "DUPLICATE_FIELD", "the key stands twice in one object"),)
-        ) from None
     except RecursionError:
         raise _not_json("the body is nested too deeply") from None
     except UnicodeDecodeError as error:
@@ -58,13 +65,11 @@ def _problem(error: json.JSONDecodeError) -> str:
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
-    if len(value) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise _Duplicate(name)
-            seen.add(name)
-    return value
+    if len(value) == len(pairs):
+        return value
+    repetitive = _Repetitive(value)
+    repetitive.repeated = tuple(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+    return repetitive
 
 
 def _no_constant(name: str) -> None:

@@ -40,7 +40,7 @@ class Parameters:
             raise _too_long()
         fields: dict[str, Any] = {}
         violations = Violations()
-        for part in query.decode("latin-1").split("&"):
+        for part in filter(None, query.decode("latin-1").split("&")):
             encoded_name, _, encoded_value = part.partition("=")
             name = _decoded(encoded_name)
             field = self._fields.get(name)
@@ -50,6 +50,9 @@ class Parameters:
                 fields.setdefault(name, []).append(_json_value(field, _decoded(encoded_value)))
             elif name in fields:
                 violations.add(name, "DUPLICATE_PARAMETER", "stands twice in the query")
+            elif field.message_type is not None and "+" in encoded_value:
+                # None of these has a space, but times have offsets.
+                violations.add(name, "WRONG_TYPE", "holds a space, as + means in a query: write %2B for +")
             else:
                 fields[name] = _json_value(field, _decoded(encoded_value))
         violations.raise_if_any()

@@ -69,8 +69,9 @@ class Protocol(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.known = False
+        super().__init__(config, server_state, {**app_state, "known": self._known_as}, _loop)
+        # The organization whose good key it sent first, as long as it need not make way.
+        self.organization: str | None = None
         self._had_answer = False
         # When it began to be idle, or to send what it sends now.
         self.since = self.loop.time()
@@ -95,11 +96,28 @@ class Protocol(HttpToolsProtocol):
             return Standing.REFUSED
         if self._answered is None:
             return Standing.SILENT
-        if not (self.known or "known" in self._answered.scope["state"]):
+        if self.organization is None:
             return Standing.STRANGER if self._had_answer else Standing.ASKING
         if not answering or self.flow.write_paused:
             return Standing.KNOWN
         return Standing.SENDING if self._in_message else Standing.SERVED
+
+    @property
+    def is_served(self) -> bool:
+        """Whether its caller has sent a request, and waits for the answer."""
+        return self._is_answering() and "complete" in self._state and not self.flow.write_paused
+
+    @property
+    def _state(self) -> dict[str, Any]:
+        """What is said of the request that is answered, and by whoever answers it."""
+        assert self._answered is not None
+        return self._answered.scope["state"]
+
+    def _known_as(self, organization_id: str) -> None:
+        """Is told whose a call is, before its turn: while that waits, it is no stranger's. Raises Overloaded."""
+        if self.organization is None:
+            self.organization = organization_id
+            self.server_state.make_room_for(self)
 
     def _is_answering(self) -> bool:
         return self._answered is not None and not self._answered.response_complete
@@ -118,9 +136,6 @@ class Protocol(HttpToolsProtocol):
         # Of what is written TLS encrypts all at once, and does not count it any more: so it is written in pieces.
         transport.set_write_buffer_limits(PIECE_BYTES)
         self.flow = _Flow(self)
-        if len(self.connections) > MAX_CONNECTIONS:
-            # Every other one has a request under way that has come whole, from callers with good keys.
-            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server_state.forget(self)
@@ -132,6 +147,17 @@ class Protocol(HttpToolsProtocol):
             self._answered.disconnected = True
             self._answering.cancel()
         super().connection_lost(exc)
+
+    def cut_off(self) -> None:
+        """Ends the connection. Whoever waits for an answer is told to call again, unless it does not read."""
+        if self.transport.is_closing():
+            return
+        if self._answered is None or self._answered.response_started or self.flow.write_paused:
+            self.transport.abort()
+        else:
+            assert self._answering is not None
+            self._state["cut_off"] = True
+            self._answering.cancel()
 
     def check(self, now: float) -> None:
         """Closes the connection if its time is up."""
@@ -298,9 +324,7 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.since = self.loop.time()
-        assert self._answered is not None
         self._had_answer = True
-        self.known = self.known or "known" in self._answered.scope["state"]
         self._go_on()
 
     def _go_on(self) -> None:

@@ -34,7 +34,6 @@ class Mismatch(Exception):
     """A value that a field cannot have: an UPPER_SNAKE_CASE reason and a sentence."""
 
     def __init__(self, message: str, reason: str = "WRONG_TYPE") -> None:
-        super().__init__(message)
         self.message = message
         self.reason = reason
 

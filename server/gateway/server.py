@@ -7,8 +7,9 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import uvicorn
@@ -19,6 +20,7 @@ from server.gateway.accepting import Acceptor
 from server.gateway.application import Gateway
 from server.gateway.connections import Connections
 from server.gateway.protocol import Protocol
+from server.gateway.stopping import stop
 from server.sockets import address_of, bound
 
 # As many as the system lets wait to be accepted.
@@ -33,11 +35,18 @@ SEND_BUFFER_BYTES = 128 << 10
 class HttpServer(uvicorn.Server):
     """uvicorn without signal handlers of its own: the whole service is stopped as one."""
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket, certificates: Certificates | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        certificates: Certificates | None,
+        hurry: asyncio.Event,
+    ) -> None:
         super().__init__(config)
         self.server_state = self._connections = Connections()
         self._listener = listener
         self._certificates = certificates
+        self._hurry = hurry
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -62,15 +71,38 @@ class HttpServer(uvicorn.Server):
             self._connections.check(now)
         return await super().on_tick(counter)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stops, in our own way."""
+        self._acceptor.close()
+        for each in sockets or ():
+            each.close()
+        await stop(self._connections, self._hurry)
+        await self._acceptor.wait_closed()
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that listens. `running` serves and must not end by itself; `stop` has it begin to stop."""
+
+    address: Address
+    running: asyncio.Task[None]
+    stop: Callable[[], None]
+
 
 @asynccontextmanager
 async def serving(
-    gateway: Gateway, address: Address, variable: str, *, share_port: bool, certificates: Certificates | None = None
-) -> AsyncIterator[tuple[Address, asyncio.Task[None]]]:
-    """Serves, and yields the address with the port it got, and the task that serves and must not end by itself.
+    gateway: Gateway,
+    address: Address,
+    variable: str,
+    hurry: asyncio.Event,
+    *,
+    share_port: bool,
+    certificates: Certificates | None = None,
+) -> AsyncIterator[Serving]:
+    """Serves, and yields the server, with the port it got.
 
-    In the end it lets requests under way finish. Raises ConfigurationError, which names the variable, where it cannot
-    listen. `share_port` lets several processes listen on one port.
+    In the end it lets requests under way finish, unless it is to hurry. Raises ConfigurationError, which names the
+    variable, where it cannot listen. `share_port` lets several processes listen on one port.
     """
     listener = bound(address, variable, share=share_port)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
@@ -88,12 +120,15 @@ async def serving(
         server_header=False,
         # Who calls is whoever is connected: what a header says of that, anybody may write.
         proxy_headers=False,
-        timeout_graceful_shutdown=1,
     )
-    server = HttpServer(config, listener, certificates)
+    server = HttpServer(config, listener, certificates, hurry)
     running = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield address_of(listener, address), running
-    finally:
+
+    def stop_serving() -> None:
         server.should_exit = True
+
+    try:
+        yield Serving(address_of(listener, address), running, stop_serving)
+    finally:
+        stop_serving()
         await asyncio.wait([running])

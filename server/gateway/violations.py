@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from google.rpc import status_pb2
+
 from server.errors import MAX_VIOLATIONS, FieldViolation, InvalidArgument
 
 
 class Violations:
-    """The first of the violations, and how many there are: a small body can have very many."""
+    """The first of the violations, and how many there are: a small body can have very many.
 
-    def __init__(self) -> None:
+    `refused` is what is said of items that are wrong by themselves and spoil no other, by their number in the request.
+    """
+
+    def __init__(self, refused: dict[int, status_pb2.Status] | None = None) -> None:
         self._listed: list[FieldViolation] = []
         self.count = 0
+        self.refused = {} if refused is None else refused
 
     def add(self, field: str, reason: str, message: str) -> None:
         """Counts one more."""

@@ -10,6 +10,7 @@ from typing import Any
 from server.api.buffers import Buffers
 from server.api.call import Interceptor
 from server.api.servicer import SERVICE, ParticipantServicer
+from server.api.stopping import GRACE, LAST_GRACE
 from server.certificates import Certificates
 from server.config import Address, ConfigurationError
 from server.operations.health import Health
@@ -32,8 +33,6 @@ from server.sockets import bound
 LISTENERS = 16
 # More than there may be for long (see guard/eviction.py): the kernel deals them out by chance, and crowds come at once.
 MOST_CONNECTIONS = 2 * MAX_CONNECTIONS
-# How long calls under way may take to finish once the service stops, and then their answers to be taken; in seconds.
-GRACE, LAST_GRACE = 10.0, 1.0
 # How long callers who wait for an answer are given to hear that they are to call no more; in seconds. Where the
 # processors are busy, it takes grpcio that long to tell them.
 GOAWAY_PAUSE = 0.3

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from tests.conftest import Deployment
-from tests.support.clients import Client, GrpcClient
+from tests.support.clients import Client, GrpcClient, HttpClient
 
 ABSENT_PROGRAM = "00000000-0000-4000-8000-000000000000"
 BAD_REQUESTS: dict[str, dict[str, Any]] = {
@@ -19,7 +20,30 @@ BAD_REQUESTS: dict[str, dict[str, Any]] = {
     "a program that is no UUID": {"external_id": "batch-bad", "program_id": "demo"},
     "an undefined status": {"external_id": "batch-bad", "status": 7},
     "a tag too long in lower case": {"external_id": "batch-bad", "tags": ["\u0130" * 200]},
+    "too many tags": {"external_id": "batch-bad", "tags": ["x"] * 257},
+    "too many attributes": {"external_id": "batch-bad", "attributes": {f"{number}": "" for number in range(257)}},
 }
+# What only JSON can say, and no message.
+BAD_JSON = {
+    "a value of the wrong type": '{"external_id": 5}',
+    "a status in lower case": '{"external_id": "batch-bad", "status": "active"}',
+    "an unknown field": '{"external_id": "batch-bad", "nickname": "x"}',
+    "what cannot be set": '{"external_id": "batch-bad", "counters": {}}',
+    "several violations": '{"external_id": 5, "tags": ["a", 1], "attributes": {"plan": null}}',
+    "a lone surrogate": r'{"external_id": "batch-bad", "tags": ["\ud800"]}',
+    "a field twice": '{"external_id": "batch-bad", "external_id": "batch-bad"}',
+    "an attribute twice": '{"external_id": "batch-bad", "attributes": {"plan": "1", "plan": "2"}}',
+    "a number": "5",
+    "an array": "[]",
+    "null": "null",
+}
+
+
+@pytest.fixture
+def http(deployment: Deployment) -> Iterator[HttpClient]:
+    client = HttpClient(deployment.service.http_url, deployment.tenant.key)
+    yield client
+    client.close()
 
 
 def test_results_come_in_request_order(client: Client, deployment: Deployment, external_id: str) -> None:
@@ -64,6 +88,39 @@ def test_a_bad_item_gets_the_status_it_would_have_got_alone(
     assert (item.domain, item.participant) == ("participants.v1", {})
     if client.name == "grpc":
         assert item == alone
+
+
+@pytest.mark.parametrize("view", ["FULL", "BASIC"])
+@pytest.mark.parametrize("bad", BAD_JSON.values(), ids=BAD_JSON)
+def test_an_item_that_is_no_message_gets_the_status_it_would_have_got_alone(
+    http: HttpClient, external_id: str, bad: str, view: str
+) -> None:
+    good = [f'{{"external_id": "{external_id}-{number}"}}' for number in range(2)]
+    reply = http.batch_from(f'{{"requests": [{good[0]}, {bad}, {good[1]}], "view": "{view}"}}')
+    before, item, after = reply.items
+    assert (before.result, after.result) == ("CREATED", "CREATED")
+    alone = http.create_from(bad)
+    assert (item.code, item.violations) == (alone.code, alone.violations) == ("INVALID_ARGUMENT", item.violations)
+    assert item.message == alone.message.replace("the body", "the item")
+
+
+@pytest.mark.parametrize(
+    ("body", "violations"),
+    [
+        ('{"requests": [{"external_id": 5}, {}], "nickname": "x"}', [("nickname", "UNKNOWN_FIELD")]),
+        ('{"requests": [{"external_id": 5}], "view": "ALL"}', [("view", "WRONG_TYPE")]),
+        ('{"requests": [{"external_id": 5}], "requests": []}', [("requests", "DUPLICATE_FIELD")]),
+        ('{"requests": {"external_id": 5}}', [("requests", "WRONG_TYPE")]),
+        ('{"requests": [' + ",".join(["5"] * 1001) + "]}", [("requests", "REPEATED_MAX_ITEMS")]),
+        ('{"requests": [{"external_id": 5}, NaN]}', []),
+    ],
+    ids=["an unknown field", "a view", "a field twice", "no array", "too many items", "no JSON"],
+)
+def test_what_is_wrong_with_a_batch_as_a_whole_refuses_it(
+    http: HttpClient, body: str, violations: list[tuple[str, str]]
+) -> None:
+    reply = http.batch_from(body)
+    assert (reply.code, reply.violations) == ("INVALID_ARGUMENT", violations)
 
 
 def test_nothing_of_a_bad_item_is_written(client: Client, external_id: str) -> None:

@@ -14,9 +14,9 @@ from uuid import uuid4
 
 import pytest
 
+from server.api.stopping import GRACE
 from server.auth.keys import new_key, reference
 from server.config import DEVELOPMENT_KEY_FILE
-from server.rpc.server import GRACE
 from tests.support.clients import Client, GrpcClient, HttpClient
 from tests.support.process import Service, environment, refusal, run
 from tests.support.seed import Seed, own_directory

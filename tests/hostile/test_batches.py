@@ -134,11 +134,15 @@ def test_the_largest_answer_is_read_slowly(
     assert (answer.code, len(answer.items)) == ("OK", LARGE)
 
 
-def test_batches_in_which_everything_is_wrong(deployment: Deployment) -> None:
+@pytest.mark.parametrize(
+    "item",
+    [{"tags": [""] * 256, "email": "x", "program_id": "y"}, {"tags": [0] * 256, "email": 0}],
+    ids=["values", "types"],
+)
+def test_batches_in_which_everything_is_wrong(deployment: Deployment, item: dict[str, object]) -> None:
     # Those of who calls alone are begun several at once.
     forget_most_resident_bytes(deployment.service)
     before = resident_bytes(deployment.service)
-    item = {"tags": [""] * 256, "email": "x", "program_id": "y"}
     data = _posted(deployment.tenant.key, {"requests": [item] * 1_000})
     with _http_crowd(deployment, data, reads=True):
         grown = most_resident_bytes(deployment.service) - before

@@ -240,18 +240,22 @@ class HttpClient:
         self._key = key
 
     def create(self, request: Mapping[str, Any], key: str | None = None) -> Reply:
-        return self._reply(self.client.post("/v1/participants", json=dict(request), headers=self._headers(key)))
+        return self._reply(self._send("POST", "/v1/participants", key, json=dict(request)))
+
+    def create_from(self, body: str) -> Reply:
+        """Calls CreateParticipant with a body as it stands."""
+        return self._reply(self._send_json("/v1/participants", body))
 
     def get(self, participant_id: str, key: str | None = None) -> Reply:
         return self._reply(self.client.get(f"/v1/participants/{participant_id}", headers=self._headers(key)))
 
     def create_batch(self, requests: Sequence[Mapping[str, Any]], key: str | None = None) -> Reply:
         body = {"requests": [dict(request) for request in requests]}
-        response = self.client.post("/v1/participants:batchCreate", json=body, headers=self._headers(key))
-        if not response.is_success:
-            return self._reply(response)
-        assert response.status_code == 200
-        return Reply("OK", items=[_reply_from_json_item(item) for item in response.json()["results"]])
+        return self._batch_reply(self._send("POST", "/v1/participants:batchCreate", key, json=body))
+
+    def batch_from(self, body: str) -> Reply:
+        """Calls BatchCreateParticipants with a body as it stands."""
+        return self._batch_reply(self._send_json("/v1/participants:batchCreate", body))
 
     def lookup(self, external_id: str, key: str | None = None) -> Reply:
         return self._reply(self._send("GET", "/v1/participants:lookup", key, params={"external_id": external_id}))
@@ -288,6 +292,10 @@ class HttpClient:
     def _send(self, method: str, path: str, key: str | None, **content: Any) -> httpx.Response:
         return self.client.request(method, path, headers=self._headers(key), **content)
 
+    def _send_json(self, path: str, body: str) -> httpx.Response:
+        headers = {**self._headers(None), "content-type": "application/json"}
+        return self.client.post(path, content=body, headers=headers)
+
     def expected(self, result: str) -> str:
         return "CREATED" if result == "CREATED" else "EXISTED"
 
@@ -311,6 +319,12 @@ class HttpClient:
             violations=violations,
             retry_after=None if retry_after is None else float(retry_after),
         )
+
+    def _batch_reply(self, response: httpx.Response) -> Reply:
+        if not response.is_success:
+            return self._reply(response)
+        assert response.status_code == 200
+        return Reply("OK", items=[_reply_from_json_item(item) for item in response.json()["results"]])
 
 
 def _reply_from_json_item(item: Mapping[str, Any]) -> Reply:

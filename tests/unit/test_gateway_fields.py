@@ -168,6 +168,9 @@ class TestParameters:
             ("", {}),
             ("text=a+b%20c%26%3d%2F", {"text": "a b c&=/"}),
             ("text=", {"text": ""}),
+            ("&", {}),
+            ("&text=a&&int32=5&", {"text": "a", "int32": 5}),
+            ("at=2026-01-31T12:00:00%2B02:00", {"at": "2026-01-31T12:00:00+02:00"}),
             ("text", {"text": ""}),
             ("text=%C3%A9", {"text": "\u00e9"}),
             ("flag=true&int32=-5&uint64=18446744073709551615", {"flag": True, "int32": -5, "uint64": str(2**64 - 1)}),
@@ -192,7 +195,7 @@ class TestParameters:
             ("nested.text=1", ("nested.text", "UNKNOWN_PARAMETER")),
             ("text_to_text=1", ("text_to_text", "UNKNOWN_PARAMETER")),
             ("double=1", ("double", "UNKNOWN_PARAMETER")),
-            ("&", ("", "UNKNOWN_PARAMETER")),
+            ("=", ("", "UNKNOWN_PARAMETER")),
             ("text=a&text=a", ("text", "DUPLICATE_PARAMETER")),
             ("flag=1", ("flag", "WRONG_TYPE")),
             ("flag=", ("flag", "WRONG_TYPE")),
@@ -200,6 +203,7 @@ class TestParameters:
             ("int32=+1", ("int32", "WRONG_TYPE")),
             ("color=PINK", ("color", "WRONG_TYPE")),
             ("at=yesterday", ("at", "WRONG_TYPE")),
+            ("at=2026-01-31T12:00:00+02:00", ("at", "WRONG_TYPE")),
             ("repeated_int32=1&repeated_int32=x", ("repeated_int32[1]", "WRONG_TYPE")),
             ("text=%FF", ("text", "INVALID_UNICODE")),
             ("&".join(["unknown=1"] * 65), ("", "QUERY_TOO_LONG")),
@@ -210,3 +214,7 @@ class TestParameters:
         with pytest.raises(InvalidArgument) as refused:
             MessageDecoder(DESCRIPTOR).from_fields(Parameters(DESCRIPTOR, ["double"]).read(query.encode()))
         assert {(told.field, told.reason) for told in refused.value.violations} == {violation}
+
+    def test_of_an_offset_that_is_not_encoded_it_is_said_how_to_write_it(self) -> None:
+        with pytest.raises(InvalidArgument, match="%2B"):
+            Parameters(DESCRIPTOR, []).read(b"at=2026-01-31T12:00:00+02:00")
