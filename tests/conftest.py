@@ -181,7 +181,9 @@ def deployed(conninfo: str, **variables: str) -> Iterator[Deployment]:
     try:
         yield Deployment(service, conninfo, tenant, stranger)
     finally:
-        service.stop()
+        status = service.stop()
+    # Whatever was done to it, it has neither crashed nor been killed.
+    assert status == 0, service.errors
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import deployed
 from tests.support import loopback
 from tests.support.process import Service, environment, eventually
 from tests.support.seed import Seed
@@ -86,30 +85,34 @@ def workers(service: Service) -> list[psutil.Process]:
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
+@contextlib.contextmanager
+def two_workers(conninfo: str, **variables: str) -> Iterator[Service]:
+    """A service that ends as it likes."""
+    service = Service(environment(DATABASE_URL=conninfo, PARTICIPANTS_WORKERS="2", **variables))
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
 def test_workers_end_with_their_supervisor_and_the_next_finds_its_ports_free(conninfo: str) -> None:
-    with deployed(conninfo, PARTICIPANTS_WORKERS="2", PARTICIPANTS_DRAIN_SECONDS="60") as running:
-        service = running.service
+    with two_workers(conninfo, PARTICIPANTS_DRAIN_SECONDS="60") as service:
         orphans = workers(service)
         assert len(orphans) == 2
         service.signal(signal.SIGKILL)
         _, alive = psutil.wait_procs(orphans, timeout=10)
         assert alive == []
         service.wait()
-        following = Service(
-            environment(
-                DATABASE_URL=conninfo,
-                PARTICIPANTS_WORKERS="2",
-                PARTICIPANTS_GRPC_ADDRESS=service.grpc_address,
-                PARTICIPANTS_HTTP_ADDRESS=service.http_url.removeprefix("http://"),
-            )
-        )
-        assert loopback.get(f"{following.http_url}/livez").is_success
-        following.stop()
+        addresses = {
+            "PARTICIPANTS_GRPC_ADDRESS": service.grpc_address,
+            "PARTICIPANTS_HTTP_ADDRESS": service.http_url.removeprefix("http://"),
+        }
+        with two_workers(conninfo, **addresses) as following:
+            assert loopback.get(f"{following.http_url}/livez").is_success
 
 
 def test_workers_that_die_again_and_again_end_the_service(conninfo: str) -> None:
-    with deployed(conninfo, PARTICIPANTS_WORKERS="2") as running:
-        service = running.service
+    with two_workers(conninfo) as service:
 
         def ended() -> bool:
             with contextlib.suppress(psutil.Error):
@@ -131,4 +134,4 @@ def test_the_database_being_away_is_no_death(seed: Seed, data_directory: Path) -
     eventually(lambda: loopback.get(f"{service.http_url}/readyz").status_code == 503, timeout=20)
     assert loopback.get(f"{service.http_url}/livez").is_success
     assert not service.has_ended
-    service.stop()
+    assert service.stop() == 0

@@ -41,7 +41,7 @@ def running() -> Iterator[tuple[Service, Path]]:
     with own_directory() as directory:
         service = Service(environment(PARTICIPANTS_DATA_DIR=str(directory)))
         yield service, directory
-        service.stop()
+        assert service.stop() == 0
 
 
 def printed_line(service: Service, command: str) -> str:
@@ -121,7 +121,7 @@ def test_the_next_start_is_quick_and_has_the_same_key_and_data(start: Start) -> 
     first = start()
     key, line = development_key(first), printed_line(first, "grpcurl")
     assert json.loads(pasted(line))["result"] == "CREATED"
-    first.stop()
+    assert first.stop() == 0
 
     started = time.monotonic()
     second = start()

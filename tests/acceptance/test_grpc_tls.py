@@ -192,4 +192,4 @@ def test_the_lines_that_a_first_start_prints_work_as_they_stand(
         env = environment(PARTICIPANTS_GRPC_ADDRESS=service.grpc_address, **files.variables)
         assert run("health", env=env).stdout == "SERVING\n"
     finally:
-        service.stop()
+        assert service.stop() == 0

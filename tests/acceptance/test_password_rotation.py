@@ -53,4 +53,4 @@ def test_a_rotated_password_needs_no_restart(postgres_with_passwords: str, tmp_p
         assert "new-secret" not in service.errors
     finally:
         client.close()
-        service.stop()
+        assert service.stop() == 0

@@ -283,4 +283,4 @@ def test_a_limit_of_open_files_that_a_shell_has_set_lets_nobody_keep_others_out(
                 crowd.enter_context(connected(service))
             assert httpx.get(f"{service.http_url}/livez").status_code == 200
     finally:
-        service.stop()
+        assert service.stop() == 0
