@@ -51,22 +51,24 @@ class Wire:
         """Ends a stream without more data."""
         self.send(frame(Type.DATA, END_STREAM, stream))
 
-    def pour(self, stream: int, announced: int, sent: int) -> None:
-        """Announces a message and sends as much of it as the peer takes, at most `sent` bytes, and never ends it."""
+    def pour(self, stream: int, data: bytes, *, ended: bool = False) -> None:
+        """Sends the data of a stream, with the prefixes of its messages, as the peer takes it, or until it refuses."""
         room = {0: 65_535, stream: 65_535}
         # A view: to cut off what was sent copies nothing.
-        left = memoryview(struct.pack(">BL", 0, announced) + bytes(sent))
+        left = memoryview(data)
         while left:
             size = min(len(left), _MAX_FRAME, *room.values())
             if size:
-                self.send(frame(Type.DATA, 0, stream, bytes(left[:size])))
+                last = ended and size == len(left)
+                self.send(frame(Type.DATA, END_STREAM if last else 0, stream, bytes(left[:size])))
                 left = left[size:]
                 room = {key: value - size for key, value in room.items()}
                 continue
-            kind, _, number, payload = self.next_frame()
+            kind, flags, number, payload = self.next_frame()
             if kind == Type.WINDOW_UPDATE and number in room:
                 room[number] += struct.unpack(">L", payload)[0]
             elif number == stream and kind in {Type.RST_STREAM, Type.HEADERS}:
+                self._frames.insert(0, (kind, flags, number, payload))
                 return
 
     def next_frame(self) -> tuple[int, int, int, bytes]:
