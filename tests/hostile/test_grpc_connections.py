@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.bench.http2 import PREFACE
+from tests.bench.http2 import ACK, PREFACE, Type, frame
 from tests.conftest import Deployment
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire
@@ -52,15 +52,20 @@ def test_a_connection_that_says_nothing_is_closed(deployment: Deployment) -> Non
 @pytest.mark.parametrize("said", [b"", PREFACE], ids=["nothing", "a preface"])
 def test_connections_that_are_closed_as_soon_as_they_are_open(deployment: Deployment, size: int, said: bytes) -> None:
     host, _, port = deployment.service.grpc_address.rpartition(":")
-    until = time.monotonic() + FLOOD_SECONDS
+    came = []
 
-    def come_and_go(_wire: Wire) -> None:
+    def come_and_go(wire: Wire) -> None:
+        until = time.monotonic() + FLOOD_SECONDS
+        # Whoever stays says as much as others do.
+        wire.send(frame(Type.SETTINGS, ACK, 0))
         while time.monotonic() < until:
             with suppress(OSError), socket.create_connection((host, int(port)), timeout=2) as again:
                 again.sendall(said)
+                came.append(again)
 
     with (
         others_unhurt(deployment, WORST_SECONDS, WORST_OF_NEWCOMERS),
         crowd(size, lambda: Wire(deployment.service.grpc_address), come_and_go),
     ):
         pass
+    assert len(came) > size
