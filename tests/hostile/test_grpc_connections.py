@@ -15,7 +15,6 @@ from tests.conftest import Deployment
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire
 from tests.hostile.others import FLOOD_SECONDS, WORST_OF_NEWCOMERS, WORST_SECONDS, alone, others_unhurt
-from tests.support.clients import GrpcClient
 
 CREATE = f"{SERVICE}/CreateParticipant"
 
@@ -35,16 +34,6 @@ def called(deployment: Deployment, size: int) -> str:
 @pytest.mark.parametrize(("size", "code"), [(15_000, "OK"), (17_000, "RESOURCE_EXHAUSTED")])
 def test_metadata_beyond_16_kib_is_refused(deployment: Deployment, size: int, code: str) -> None:
     assert called(deployment, size) == code
-
-
-def test_a_connection_that_says_nothing_is_closed(deployment: Deployment) -> None:
-    host, _, port = deployment.service.grpc_address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as silent:
-        while silent.recv(1_000):
-            pass
-    client = GrpcClient(deployment.service.grpc_address, deployment.tenant.key)
-    assert client.create({"external_id": "after"}).code == "OK"
-    client.close()
 
 
 @alone
