@@ -88,11 +88,6 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     else:
         seed: Seed = request.getfixturevalue("seed")
         with seed.planted() as directory, embedded_postgres(directory) as conninfo:
-            with psycopg.connect(conninfo, autocommit=True) as admin:
-                # No test crashes the machine, and nothing else would lose what was not synced, or find half a page.
-                admin.execute("ALTER SYSTEM SET fsync = off")
-                admin.execute("ALTER SYSTEM SET full_page_writes = off")
-                admin.execute("SELECT pg_reload_conf()")
             yield conninfo
 
 
