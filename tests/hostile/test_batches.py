@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
-import httpx
 import psycopg
 import pytest
 from participants.v1 import participant_service_pb2 as messages
@@ -20,6 +19,7 @@ from tests.hostile.bystanders import IS_ALONE
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire
 from tests.hostile.others import MAX_KEPT_BYTES, WORST_BESIDE_TESTS, others_unhurt
+from tests.support import loopback
 from tests.support.clients import GrpcClient
 from tests.support.process import eventually
 from tests.support.raw import (
@@ -138,7 +138,7 @@ def test_the_largest_answer_is_read_slowly(
 ) -> None:
     headers = {"x-api-key": deployment.tenant.key}
     with (
-        httpx.Client(base_url=deployment.service.http_url, timeout=60) as client,
+        loopback.Client(base_url=deployment.service.http_url, timeout=60) as client,
         client.stream("POST", PATH, json=_names(large), headers=headers) as response,
     ):
         assert response.status_code == 200

@@ -9,11 +9,11 @@ import socket
 import time
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from tests.conftest import Deployment
 from tests.hostile.others import another_unhurt
+from tests.support import loopback
 from tests.support.process import COMMAND, Service, environment
 from tests.support.raw import (
     MEBIBYTE,
@@ -143,7 +143,7 @@ class TestSilent:
             connection = crowd.enter_context(connected(deployment.service))
             with contextlib.suppress(ConnectionError):
                 connection.sendall([b"", b"GET /li", b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"][number % 3])
-        assert httpx.get(f"{deployment.service.http_url}/livez").status_code == 200
+        assert loopback.get(f"{deployment.service.http_url}/livez").status_code == 200
 
 
 class TestKept:
@@ -217,6 +217,6 @@ def test_a_limit_of_open_files_that_a_shell_has_set_lets_nobody_keep_others_out(
         with contextlib.ExitStack() as crowd:
             for _ in range(600):
                 crowd.enter_context(connected(service))
-            assert httpx.get(f"{service.http_url}/livez").status_code == 200
+            assert loopback.get(f"{service.http_url}/livez").status_code == 200
     finally:
         assert service.stop() == 0
