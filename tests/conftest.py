@@ -5,6 +5,7 @@ A template database is migrated once; a test gets a clone of it, which takes mil
 
 from __future__ import annotations
 
+import signal
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -32,6 +33,11 @@ TEMPLATE = f"{PREFIX}_template"
 SERVING_ROLE = f"{PREFIX}_serving"
 # How much is shown of the log of a service whose test failed.
 SHOWN_LINES = 50
+
+# Shells ignore SIGINT for what they start in the background, and a process that is started with it ignored goes on to
+# ignore it: then nothing that these tests interrupt would end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], AbstractEventLoop]]:
@@ -82,11 +88,6 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     else:
         seed: Seed = request.getfixturevalue("seed")
         with seed.planted() as directory, embedded_postgres(directory) as conninfo:
-            with psycopg.connect(conninfo, autocommit=True) as admin:
-                # No test crashes the machine, and nothing else would lose what was not synced, or find half a page.
-                admin.execute("ALTER SYSTEM SET fsync = off")
-                admin.execute("ALTER SYSTEM SET full_page_writes = off")
-                admin.execute("SELECT pg_reload_conf()")
             yield conninfo
 
 
@@ -175,7 +176,9 @@ def deployed(conninfo: str, **variables: str) -> Iterator[Deployment]:
     try:
         yield Deployment(service, conninfo, tenant, stranger)
     finally:
-        service.stop()
+        status = service.stop()
+    # Whatever was done to it, it has neither crashed nor been killed.
+    assert status == 0, service.errors
 
 
 @pytest.fixture(scope="module")

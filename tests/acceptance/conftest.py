@@ -15,18 +15,18 @@ from tests.conftest import Deployment, deployed, new_tenant
 
 
 @pytest.fixture(scope="session")
-def _deployment(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Deployment]:
+def shared_deployment(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Deployment]:
     with new_database() as conninfo, deployed(conninfo) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def deployment(_deployment: Deployment, request: pytest.FixtureRequest) -> Deployment:
+def deployment(shared_deployment: Deployment, request: pytest.FixtureRequest) -> Deployment:
     """The service that all modules share which need no other settings, with organizations of the module's own."""
     tenant, stranger = (
-        new_tenant(_deployment.conninfo, f"{name} of {request.module.__name__}") for name in ("acme", "globex")
+        new_tenant(shared_deployment.conninfo, f"{name} of {request.module.__name__}") for name in ("acme", "globex")
     )
-    return replace(_deployment, tenant=tenant, stranger=stranger)
+    return replace(shared_deployment, tenant=tenant, stranger=stranger)
 
 
 @pytest.fixture

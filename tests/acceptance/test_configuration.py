@@ -178,7 +178,7 @@ def test_without_an_http_address_there_is_no_gateway_and_a_fixed_key_works_with_
             list_services(service)
         assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
     finally:
-        service.stop()
+        assert service.stop() == 0
     assert organization_of(database, "one") == "default"
 
 
@@ -197,7 +197,7 @@ def test_the_fixed_key_works_through_both_clients_beside_stored_keys(new_databas
             for client in clients:
                 client.close()
         finally:
-            service.stop()
+            assert service.stop() == 0
         assert [organization_of(conninfo, external_id) for external_id in ("one", "two")] == ["default", "acme"]
         assert key not in service.output + service.errors
 

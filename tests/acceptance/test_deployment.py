@@ -119,7 +119,7 @@ def test_it_migrates_serves_and_stops(pod: Any, urls: dict[str, str], tmp_path: 
         assert service.wait(timeout=drain + margin) == 0
         assert time.monotonic() - told >= drain
     finally:
-        service.stop()
+        assert service.stop() == 0
 
 
 def test_with_tls_the_probes_ask_the_port_without(urls: dict[str, str], tmp_path: Path) -> None:

@@ -8,14 +8,15 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.conftest import deployed
 from tests.support import loopback
 from tests.support.process import Service, environment, eventually
 from tests.support.seed import Seed
@@ -62,11 +63,17 @@ def conninfo(new_database: Callable[[], AbstractContextManager[str]]) -> Iterato
         yield made
 
 
-@pytest.mark.parametrize("part", FAULTS)
-def test_a_part_that_dies_ends_the_process(conninfo: str, part: str) -> None:
-    code = f"import asyncio\n{textwrap.dedent(FAULTS[part])}\nfrom server.cli import main\nmain()"
+@pytest.fixture(scope="module")
+def ended(new_database: Callable[[], AbstractContextManager[str]]) -> Mapping[str, subprocess.CompletedProcess[str]]:
+    """What each of them ended with: they run at once, for they wait most of the time."""
+    with new_database() as conninfo, ThreadPoolExecutor(len(FAULTS)) as pool:
+        return dict(zip(FAULTS, pool.map(partial(served_with, conninfo), FAULTS.values()), strict=True))
+
+
+def served_with(conninfo: str, fault: str) -> subprocess.CompletedProcess[str]:
+    code = f"import asyncio\n{textwrap.dedent(fault)}\nfrom server.cli import main\nmain()"
     ports = {"PARTICIPANTS_GRPC_ADDRESS": "127.0.0.1:0", "PARTICIPANTS_HTTP_ADDRESS": "127.0.0.1:0"}
-    ended = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code, "serve"],
         # Nobody is to be sent to what is half dead: there is no drain.
         env=environment(DATABASE_URL=conninfo, PARTICIPANTS_DRAIN_SECONDS="60", **ports),
@@ -75,9 +82,13 @@ def test_a_part_that_dies_ends_the_process(conninfo: str, part: str) -> None:
         timeout=30,
         check=False,
     )
-    assert ended.returncode == 1
-    assert ended.stdout.startswith("serving gRPC on ")
-    assert ended.stderr.splitlines()[-1].startswith(f"participants: {part} ended unexpectedly")
+
+
+@pytest.mark.parametrize("part", FAULTS)
+def test_a_part_that_dies_ends_the_process(ended: Mapping[str, subprocess.CompletedProcess[str]], part: str) -> None:
+    assert ended[part].returncode == 1
+    assert ended[part].stdout.startswith("serving gRPC on ")
+    assert ended[part].stderr.splitlines()[-1].startswith(f"participants: {part} ended unexpectedly")
 
 
 def workers(service: Service) -> list[psutil.Process]:
@@ -93,30 +104,34 @@ def _is_worker(process: psutil.Process) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def two_workers(conninfo: str, **variables: str) -> Iterator[Service]:
+    """A service that ends as it likes."""
+    service = Service(environment(DATABASE_URL=conninfo, PARTICIPANTS_WORKERS="2", **variables))
+    try:
+        yield service
+    finally:
+        service.stop()
+
+
 def test_workers_end_with_their_supervisor_and_the_next_finds_its_ports_free(conninfo: str) -> None:
-    with deployed(conninfo, PARTICIPANTS_WORKERS="2", PARTICIPANTS_DRAIN_SECONDS="60") as running:
-        service = running.service
+    with two_workers(conninfo, PARTICIPANTS_DRAIN_SECONDS="60") as service:
         orphans = workers(service)
         assert len(orphans) == 2
         service.signal(signal.SIGKILL)
         _, alive = psutil.wait_procs(orphans, timeout=10)
         assert alive == []
         service.wait()
-        following = Service(
-            environment(
-                DATABASE_URL=conninfo,
-                PARTICIPANTS_WORKERS="2",
-                PARTICIPANTS_GRPC_ADDRESS=service.grpc_address,
-                PARTICIPANTS_HTTP_ADDRESS=service.http_url.removeprefix("http://"),
-            )
-        )
-        assert loopback.get(f"{following.http_url}/livez").is_success
-        following.stop()
+        addresses = {
+            "PARTICIPANTS_GRPC_ADDRESS": service.grpc_address,
+            "PARTICIPANTS_HTTP_ADDRESS": service.http_url.removeprefix("http://"),
+        }
+        with two_workers(conninfo, **addresses) as following:
+            assert loopback.get(f"{following.http_url}/livez").is_success
 
 
 def test_workers_that_die_again_and_again_end_the_service(conninfo: str) -> None:
-    with deployed(conninfo, PARTICIPANTS_WORKERS="2") as running:
-        service = running.service
+    with two_workers(conninfo) as service:
 
         def ended() -> bool:
             with contextlib.suppress(psutil.Error):
@@ -164,4 +179,4 @@ def test_the_database_being_away_is_no_death(seed: Seed, data_directory: Path) -
     eventually(lambda: loopback.get(f"{service.http_url}/readyz").status_code == 503, timeout=20)
     assert loopback.get(f"{service.http_url}/livez").is_success
     assert not service.has_ended
-    service.stop()
+    assert service.stop() == 0

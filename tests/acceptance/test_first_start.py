@@ -43,7 +43,7 @@ def running() -> Iterator[tuple[Service, Path]]:
     with own_directory() as directory:
         service = Service(environment(PARTICIPANTS_DATA_DIR=str(directory)))
         yield service, directory
-        service.stop()
+        assert service.stop() == 0
 
 
 def printed_line(service: Service, command: str) -> str:
@@ -119,11 +119,12 @@ def test_an_interrupt_stops_the_service_and_its_postgres_at_once(
     assert not postgres_is_running(data_directory)
 
 
-def test_the_next_start_is_quick_and_has_the_same_key_and_data(start: Start) -> None:
+def test_the_next_start_is_quick_and_has_the_same_key_and_data(seed: Seed, start: Start, data_directory: Path) -> None:
+    seed.plant(data_directory)
     first = start()
     key, line = development_key(first), printed_line(first, "grpcurl")
     assert json.loads(pasted(line))["result"] == "CREATED"
-    first.stop()
+    assert first.stop() == 0
 
     started = time.monotonic()
     second = start()

@@ -23,6 +23,9 @@ from tests.support.tls import Files, joined, replace
 
 Databases = Callable[[], AbstractContextManager[str]]
 
+# Between the calls of a load, in seconds.
+PAUSE = 0.01
+
 
 def connect(service: Service, trusted: bytes, client: trustme.LeafCert | None = None) -> grpc.Channel:
     """Opens a channel with a connection of its own."""
@@ -68,12 +71,13 @@ class Load:
 
     def _keep(self) -> None:
         with connect(self._service, self._trusted) as channel:
-            while not self._stop.is_set():
+            # That they go on matters, and not how fast.
+            while not self._stop.wait(PAUSE):
                 self._note(ask(channel))
                 self.kept += 1
 
     def _renew(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(PAUSE):
             with connect(self._service, self._trusted) as channel:
                 self._note(ask(channel))
             self.renewed += 1
@@ -192,4 +196,4 @@ def test_the_lines_that_a_first_start_prints_work_as_they_stand(
         env = environment(PARTICIPANTS_GRPC_ADDRESS=service.grpc_address, **files.variables)
         assert run("health", env=env).stdout == "SERVING\n"
     finally:
-        service.stop()
+        assert service.stop() == 0

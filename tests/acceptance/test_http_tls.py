@@ -14,6 +14,7 @@ import pytest
 import trustme
 
 from tests.conftest import deployed
+from tests.support import loopback
 from tests.support.process import Service, environment, eventually, refusal, run
 from tests.support.tls import Files, replace
 
@@ -48,6 +49,9 @@ def test_new_certificates_are_used_without_a_restart(new_database: Databases, tm
     with new_database() as conninfo, deployed(conninfo, **files.variables) as running:
         service = running.service
         port = service.http_url.rpartition(":")[2]
+        # Without TLS nobody is answered.
+        with pytest.raises(httpx.TransportError):
+            loopback.get(f"{service.http_url}/livez")
         with httpx.Client(verify=trusting(old)) as kept:
             assert kept.get(f"https://localhost:{port}/livez").status_code == 200
             assert is_refused(service, trusting(new))
@@ -80,16 +84,6 @@ def shown_end(service: Service, authority: trustme.CA) -> datetime:
     shown = httpx.get(url, verify=trusting(authority)).text
     [ends] = re.findall(r"^participants_certificate_expiry_timestamp_seconds (\S+)$", shown, re.MULTILINE)
     return datetime.fromtimestamp(float(ends), UTC)
-
-
-def test_without_tls_nobody_is_answered(new_database: Databases, tmp_path: Path) -> None:
-    files = Files(tmp_path, trustme.CA())
-    with (
-        new_database() as conninfo,
-        deployed(conninfo, **files.variables) as running,
-        pytest.raises(httpx.TransportError),
-    ):
-        httpx.get(f"{running.service.http_url}/livez")
 
 
 def test_with_a_client_authority_callers_show_a_certificate(new_database: Databases, tmp_path: Path) -> None:

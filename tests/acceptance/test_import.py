@@ -188,9 +188,14 @@ def test_an_interrupted_import_says_how_far_it_came(env: dict[str, str], tmp_pat
         assert process.stderr is not None
         # Until it ends more rows come, though not as many as could.
         pool.submit(pour, process.stdin)
-        assert "rows/s" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        output, errors = process.stdout.read(), process.stderr.read()
+        try:
+            assert "rows/s" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            output, errors = process.stdout.read(), process.stderr.read()
+            process.wait(20)
+        finally:
+            # Else an import that goes on would be waited for, and rows be poured into it, for ever.
+            process.kill()
     assert process.returncode == 130
     assert output.startswith("interrupted: created ")
     assert "Traceback" not in errors

@@ -140,9 +140,9 @@ def test_nothing_that_a_caller_sent_is_logged(deployment: Deployment) -> None:
     assert deployment.tenant.key not in deployment.service.errors
 
 
-def test_in_text_a_line_is_for_people(new_database: Callable[[], AbstractContextManager[str]]) -> None:
-    with new_database() as conninfo, deployed(conninfo) as running:
-        call_http(running, {"external_id": ""}, x_request_id="told")
-        eventually(lambda: "request_id=told" in running.service.errors)
-        [found] = [each for each in running.service.errors.splitlines() if "request_id=told" in each]
-        assert "INFO server.operations.call_log: call rpc=CreateParticipant code=INVALID_ARGUMENT" in found
+def test_in_text_a_line_is_for_people(shared_deployment: Deployment) -> None:
+    call_http(shared_deployment, {"external_id": ""}, x_request_id="told")
+    service = shared_deployment.service
+    eventually(lambda: "request_id=told" in service.errors)
+    [found] = [each for each in service.errors.splitlines() if "request_id=told" in each]
+    assert "INFO server.operations.call_log: call rpc=CreateParticipant code=INVALID_ARGUMENT" in found

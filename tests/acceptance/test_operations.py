@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
@@ -9,7 +10,6 @@ import pytest
 
 from tests.conftest import Deployment, deployed
 from tests.support import loopback
-from tests.support.process import Service
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +19,9 @@ def deployment(new_database: Callable[[], AbstractContextManager[str]]) -> Itera
         yield running
 
 
-def operations_url(service: Service) -> str:
-    return "http://" + service.wait_for_output(r"serving operators on (\S+)\n")[1]
-
-
 @pytest.fixture(scope="module")
 def operations(deployment: Deployment) -> str:
-    return operations_url(deployment.service)
+    return deployment.service.operations_url
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
@@ -36,8 +32,16 @@ def test_operators_ask_without_a_key(operations: str, path: str) -> None:
 
 
 def test_metrics_count_calls_of_the_public_port(deployment: Deployment, operations: str) -> None:
+    before = calls_counted(operations)
     loopback.post(f"{deployment.service.http_url}/v1/participants", json={"external_id": "x"})
-    assert 'CreateParticipant"' in loopback.get(f"{operations}/metrics").text
+    assert calls_counted(operations) == before + 1
+
+
+def calls_counted(operations: str) -> float:
+    shown = loopback.get(f"{operations}/metrics").text
+    return sum(
+        map(float, re.findall(r'^grpc_server_handled_total\{.*"CreateParticipant".*\} (\S+)$', shown, re.MULTILINE))
+    )
 
 
 def test_the_public_port_tells_no_metrics(deployment: Deployment) -> None:
@@ -49,11 +53,3 @@ def test_the_public_port_tells_no_metrics(deployment: Deployment) -> None:
 def test_operators_have_no_api(deployment: Deployment, operations: str, method: str) -> None:
     headers = {"x-api-key": deployment.tenant.key}
     assert loopback.request(method, f"{operations}/v1/participants", headers=headers).status_code == 404
-
-
-def test_operators_are_answered_by_workers_together(
-    new_database: Callable[[], AbstractContextManager[str]],
-) -> None:
-    variables = {"PARTICIPANTS_OPERATIONS_ADDRESS": "127.0.0.1:0", "PARTICIPANTS_WORKERS": "2"}
-    with new_database() as conninfo, deployed(conninfo, **variables) as running:
-        assert loopback.get(f"{operations_url(running.service)}/metrics").status_code == 200

@@ -68,23 +68,31 @@ def scene(seed: Seed) -> Iterator[Scene]:
         yield Scene(postgres, running, clients, health_pb2_grpc.HealthStub(channel))
 
 
-@pytest.fixture(params=["stopped", "killed"])
-def outage(scene: Scene, request: pytest.FixtureRequest) -> Iterator[Scene]:
-    """A time without Postgres, after one in which the service used it."""
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_an_outage_is_told_while_it_lasts_and_the_same_process_serves_again_after_it(scene: Scene, how: str) -> None:
     assert [reply.code for reply in scene.create()] == ["OK", "OK"]
-    if request.param == "stopped":
+    if how == "stopped":
         scene.postgres.stop()
     else:
         scene.postgres.kill()
-    yield scene
-    scene.postgres.start()
+    try:
+        assert_every_call_is_unavailable_with_the_time_to_retry_and_in_no_driver_text(scene)
+        assert_readiness_follows_the_database_and_liveness_does_not(scene)
+    finally:
+        scene.postgres.start()
+    returned = time.monotonic()
+    eventually(lambda: [reply.code for reply in scene.create()] == ["OK", "OK"])
+    assert time.monotonic() - returned < 5.0
     eventually(scene.is_ready)
+    assert [scene.check(name) for name in DATABASE_NAMES] == ["SERVING"] * 3
+    assert [reply.code for _ in range(20) for reply in scene.create()] == ["OK"] * 40
+    assert "Traceback" not in scene.deployment.service.errors
 
 
-def test_every_call_is_unavailable_with_the_time_to_retry_and_in_no_driver_text(outage: Scene) -> None:
+def assert_every_call_is_unavailable_with_the_time_to_retry_and_in_no_driver_text(scene: Scene) -> None:
     with ThreadPoolExecutor() as pool:
-        written = [pool.submit(client.create, {"external_id": str(uuid4())}) for client in outage.clients]
-        read = [pool.submit(client.get, str(uuid4())) for client in outage.clients]
+        written = [pool.submit(client.create, {"external_id": str(uuid4())}) for client in scene.clients]
+        read = [pool.submit(client.get, str(uuid4())) for client in scene.clients]
     for reply in (call.result() for call in (*written, *read)):
         assert reply.code == "UNAVAILABLE"
         assert reply.retry_after is not None
@@ -92,28 +100,14 @@ def test_every_call_is_unavailable_with_the_time_to_retry_and_in_no_driver_text(
         assert not [text for text in DRIVER_TEXTS if text.lower() in reply.message.lower()]
 
 
-def test_readiness_follows_the_database_and_liveness_does_not(outage: Scene) -> None:
-    eventually(lambda: not outage.is_ready())
-    assert [outage.check(name) for name in DATABASE_NAMES] == ["NOT_SERVING"] * 3
-    assert outage.check("liveness") == "SERVING"
-    assert outage.probe("/livez") == 200
-    assert outage.probe("/readyz") == 503
-    variables = environment(PARTICIPANTS_GRPC_ADDRESS=outage.deployment.service.grpc_address)
+def assert_readiness_follows_the_database_and_liveness_does_not(scene: Scene) -> None:
+    eventually(lambda: not scene.is_ready())
+    assert [scene.check(name) for name in DATABASE_NAMES] == ["NOT_SERVING"] * 3
+    assert scene.check("liveness") == "SERVING"
+    assert scene.probe("/livez") == 200
+    assert scene.probe("/readyz") == 503
+    variables = environment(PARTICIPANTS_GRPC_ADDRESS=scene.deployment.service.grpc_address)
     assert run("health", env=variables).returncode == 1
-
-    outage.postgres.start()
-    eventually(outage.is_ready)
-    assert [outage.check(name) for name in DATABASE_NAMES] == ["SERVING"] * 3
-
-
-def test_the_same_process_serves_again_within_seconds_of_the_return(outage: Scene) -> None:
-    eventually(lambda: not outage.is_ready())
-    outage.postgres.start()
-    returned = time.monotonic()
-    eventually(lambda: [reply.code for reply in outage.create()] == ["OK", "OK"])
-    assert time.monotonic() - returned < 5.0
-    assert [reply.code for _ in range(20) for reply in outage.create()] == ["OK"] * 40
-    assert "Traceback" not in outage.deployment.service.errors
 
 
 def test_a_read_only_postgres_is_not_ready_and_makes_writes_unavailable(scene: Scene) -> None:

@@ -18,7 +18,7 @@ from tests.support.seed import Seed
 ROLE = "rotated"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def postgres_with_passwords(seed: Seed) -> Iterator[str]:
     """How to connect as an administrator to a Postgres that asks ROLE for its password."""
     with seed.planted() as directory:
@@ -27,7 +27,7 @@ def postgres_with_passwords(seed: Seed) -> Iterator[str]:
         rules.write_text(f"local all {ROLE} scram-sha-256\n{rules.read_text()}")
         with psycopg.connect(postgres.conninfo, autocommit=True) as admin:
             admin.execute("SELECT pg_reload_conf()")
-            admin.execute(f"CREATE ROLE {ROLE} LOGIN SUPERUSER PASSWORD 'old-secret'".encode())
+            admin.execute(f"CREATE ROLE {ROLE} LOGIN SUPERUSER".encode())
         yield postgres.conninfo
         postgres.stop()
 
@@ -35,7 +35,9 @@ def postgres_with_passwords(seed: Seed) -> Iterator[str]:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_rotated_password_needs_no_restart(postgres_with_passwords: str, tmp_path: Path, workers: str) -> None:
     conninfo = postgres_with_passwords
-    tenant = new_tenant(conninfo, "acme")
+    tenant = new_tenant(conninfo, f"acme with {workers}")
+    with psycopg.connect(conninfo, autocommit=True) as admin:
+        admin.execute(f"ALTER ROLE {ROLE} PASSWORD 'old-secret'".encode())
     file = tmp_path / "url"
     file.write_text(f"{make_conninfo(conninfo, user=ROLE, password='old-secret')}\n")
     service = Service(environment(DATABASE_URL_FILE=str(file), PARTICIPANTS_WORKERS=workers))
@@ -53,4 +55,4 @@ def test_a_rotated_password_needs_no_restart(postgres_with_passwords: str, tmp_p
         assert "new-secret" not in service.errors
     finally:
         client.close()
-        service.stop()
+        assert service.stop() == 0

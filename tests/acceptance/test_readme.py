@@ -33,7 +33,7 @@ def directory(seed: Seed) -> Iterator[Path]:
 def service(directory: Path) -> Iterator[Service]:
     running = Service(environment(PARTICIPANTS_DATA_DIR=str(directory / ".data")))
     yield running
-    running.stop()
+    assert running.stop() == 0
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2
+from participants.v1.participant_service_pb2 import CreateParticipantRequest
 
 from server.config import ConfigurationError
 from server.operations.traces import root_share
@@ -79,8 +80,6 @@ def deployment(
 
 def create(deployment: Deployment, transport: str, external_id: str, **headers: str) -> None:
     if transport == "grpc":
-        from participants.v1.participant_service_pb2 import CreateParticipantRequest  # noqa: PLC0415
-
         call_grpc(deployment, CreateParticipantRequest(external_id=external_id), **headers)
     else:
         call_http(deployment, {"external_id": external_id}, **headers)
@@ -173,5 +172,6 @@ def test_a_collector_that_is_away_fails_nothing(
 ) -> None:
     variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
     with new_database() as conninfo, deployed(conninfo, **variables) as running:
-        create(running, "grpc", "untold")
+        # Whoever is told no request id was answered.
+        assert call_grpc(running, CreateParticipantRequest(external_id="untold")) is None
         assert running.service.stop() == 0

@@ -492,7 +492,7 @@ def replica(deployment: Deployment) -> Iterator[Service]:
     """A second service on the same database."""
     service = Service(environment(DATABASE_URL=deployment.conninfo))
     yield service
-    service.stop()
+    assert service.stop() == 0
 
 
 class TestAbandoned:

@@ -21,11 +21,12 @@ from tests.support.clients import GrpcClient, HttpClient
 from tests.support.process import environment, run
 
 WORKERS = 3
+VARIABLES = {"PARTICIPANTS_WORKERS": str(WORKERS), "PARTICIPANTS_OPERATIONS_ADDRESS": "127.0.0.1:0"}
 
 
 @pytest.fixture(scope="module")
 def deployment(new_database: Callable[[], AbstractContextManager[str]]) -> Iterator[Deployment]:
-    with new_database() as conninfo, deployed(conninfo, PARTICIPANTS_WORKERS=str(WORKERS)) as running:
+    with new_database() as conninfo, deployed(conninfo, **VARIABLES) as running:
         yield running
 
 
@@ -50,7 +51,7 @@ def wait_until(condition: Callable[[], bool], timeout: float = 15.0) -> None:
 
 
 def shown(deployment: Deployment, metric: str) -> float:
-    exposition = loopback.get(f"{deployment.service.http_url}/metrics").text
+    exposition = loopback.get(f"{deployment.service.operations_url}/metrics").text
     return sum(float(value) for value in re.findall(rf"^{metric}(?:\{{.*\}})? (\S+)$", exposition, re.MULTILINE))
 
 
@@ -139,13 +140,20 @@ def test_the_supervisor_loads_nothing_that_serves(deployment: Deployment) -> Non
     assert [name for name in serving if name in Path(f"/proc/{deployment.service.pid}/maps").read_text()] == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_all_workers(
-    new_database: Callable[[], AbstractContextManager[str]], number: signal.Signals
-) -> None:
+def test_being_told_to_end_stops_all_workers(new_database: Callable[[], AbstractContextManager[str]]) -> None:
     with new_database() as conninfo, deployed(conninfo, PARTICIPANTS_WORKERS="2") as running:
-        pids = workers(running)
-        running.service.signal(number)
-        assert running.service.wait() == 0
-        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-        assert "Traceback" not in running.service.errors
+        assert_it_stops_all_workers(signal.SIGTERM, running)
+
+
+# The last one, for it ends the service that they share.
+def test_an_interrupt_stops_all_workers(deployment: Deployment) -> None:
+    assert_it_stops_all_workers(signal.SIGINT, deployment)
+
+
+def assert_it_stops_all_workers(number: signal.Signals, running: Deployment) -> None:
+    pids = workers(running)
+    assert pids
+    running.service.signal(number)
+    assert running.service.wait() == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert "Traceback" not in running.service.errors

@@ -2,5 +2,5 @@
 
 import pytest
 
-# Asserts, and is no test: so that what it asserts is shown where it fails.
-pytest.register_assert_rewrite("tests.hostile.others")
+# They assert, and are no tests: so that what they assert is shown where it fails.
+pytest.register_assert_rewrite("tests.hostile.others", "tests.hostile.crowd")

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from tests.support import loopback
 from tests.support.clients import GrpcClient
 
 IS_ALONE = "PYTEST_XDIST_WORKER" not in environ
@@ -83,8 +84,8 @@ def _kinds(stack: ExitStack, address: str, url: str, key: str) -> Mapping[str, C
     kept = GrpcClient(address, key)
     stack.callback(kept.close)
     settings: dict[str, Any] = {"base_url": url, "headers": {"x-api-key": key}, "timeout": 20}
-    http = stack.enter_context(httpx.Client(**settings))
-    new = stack.enter_context(httpx.Client(**settings, limits=httpx.Limits(max_keepalive_connections=0)))
+    http = stack.enter_context(loopback.Client(**settings))
+    new = stack.enter_context(loopback.Client(**settings, limits=httpx.Limits(max_keepalive_connections=0)))
 
     def newcomer() -> str:
         for _ in range(TRIES):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from tests.bench.http2 import END_HEADERS, END_STREAM, PREFACE, FrameReader, Type, frame
@@ -16,7 +16,8 @@ _MAX_FRAME = 16_384
 
 
 class Wire:
-    """One connection. `window` is how much of each answer the peer may send before it is given more room."""
+    """One connection. `window` is how much of each answer the peer may send before it is given more room; `sent` is how
+    much was sent after the preface, here and on the connections that came `again`."""
 
     def __init__(self, address: str, *, window: int = 65_535) -> None:
         self.address = address
@@ -25,6 +26,7 @@ class Wire:
         self._reader = FrameReader()
         self._frames: list[tuple[int, int, int, bytes]] = []
         self._next_stream = 1
+        self.sent = 0
         self.socket.sendall(PREFACE + frame(Type.SETTINGS, 0, 0, struct.pack(">HL", _INITIAL_WINDOW_SIZE, window)))
 
     def __enter__(self) -> Wire:
@@ -32,6 +34,15 @@ class Wire:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.socket.close()
+
+    @contextmanager
+    def again(self) -> Iterator[Wire]:
+        """Opens another connection like this one."""
+        with Wire(self.address) as wire:
+            try:
+                yield wire
+            finally:
+                self.sent += wire.sent
 
     def call(self, path: str, metadata: Sequence[tuple[str, str]] = (), *, ended: bool = False) -> int:
         """Opens a stream with the headers of a call, and returns its number."""
@@ -51,22 +62,24 @@ class Wire:
         """Ends a stream without more data."""
         self.send(frame(Type.DATA, END_STREAM, stream))
 
-    def pour(self, stream: int, announced: int, sent: int) -> None:
-        """Announces a message and sends as much of it as the peer takes, at most `sent` bytes, and never ends it."""
+    def pour(self, stream: int, data: bytes, *, ended: bool = False) -> None:
+        """Sends the data of a stream, with the prefixes of its messages, as the peer takes it, or until it refuses."""
         room = {0: 65_535, stream: 65_535}
         # A view: to cut off what was sent copies nothing.
-        left = memoryview(struct.pack(">BL", 0, announced) + bytes(sent))
+        left = memoryview(data)
         while left:
             size = min(len(left), _MAX_FRAME, *room.values())
             if size:
-                self.send(frame(Type.DATA, 0, stream, bytes(left[:size])))
+                last = ended and size == len(left)
+                self.send(frame(Type.DATA, END_STREAM if last else 0, stream, bytes(left[:size])))
                 left = left[size:]
                 room = {key: value - size for key, value in room.items()}
                 continue
-            kind, _, number, payload = self.next_frame()
+            kind, flags, number, payload = self.next_frame()
             if kind == Type.WINDOW_UPDATE and number in room:
                 room[number] += struct.unpack(">L", payload)[0]
             elif number == stream and kind in {Type.RST_STREAM, Type.HEADERS}:
+                self._frames.insert(0, (kind, flags, number, payload))
                 return
 
     def next_frame(self) -> tuple[int, int, int, bytes]:
@@ -106,7 +119,10 @@ class Wire:
 
     def send(self, data: bytes) -> None:
         """Sends frames, whatever is in them."""
-        self.socket.sendall(data)
+        # Of what is cut off in the middle something was sent.
+        taken = self.socket.send(data)
+        self.sent += taken
+        self.socket.sendall(memoryview(data)[taken:])
 
     def reset_when_closed(self) -> None:
         """Has the connection end without a word, with all that was not read yet."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -13,6 +15,7 @@ import pytest
 
 from tests.conftest import Deployment
 from tests.hostile.bystanders import IS_ALONE, NEWCOMERS, READY
+from tests.support import loopback
 from tests.support.process import eventually
 from tests.support.raw import MEBIBYTE, forget_most_resident_bytes, most_resident_bytes, resident_bytes
 
@@ -57,6 +60,33 @@ def others_unhurt(
         kind: each["worst"] for kind, each in waits.items() if each["worst"] > bounds.get(kind, worst_seconds)
     } == {}
     assert most < MAX_BYTES, most
+
+
+@contextmanager
+def another_unhurt(deployment: Deployment) -> Iterator[None]:
+    """Lets another caller call over HTTP all the while, and asserts that none of its calls failed or waited long."""
+    stop = threading.Event()
+    problems: list[str] = []
+
+    def call() -> None:
+        headers = {"x-api-key": deployment.tenant.key}
+        with loopback.Client(base_url=deployment.service.http_url, headers=headers, timeout=20) as client:
+            while not stop.wait(0.05):
+                started = time.monotonic()
+                status = client.post("/v1/participants", json={"external_id": "another"}).status_code
+                took = time.monotonic() - started
+                if status not in {200, 201} or took > WORST_BESIDE_TESTS:
+                    problems.append(f"{status} after {took:.2f} s")
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        caller.join()
+    assert problems == []
+    assert most_resident_bytes(deployment.service) < MAX_BYTES
 
 
 @cache

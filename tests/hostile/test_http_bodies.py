@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.conftest import Deployment
+from tests.support import loopback
 from tests.support.raw import MEBIBYTE, most_resident_bytes, processor_seconds
 
 PATH = "/v1/participants"
@@ -49,7 +49,7 @@ def test_a_mebibyte_of_nonsense_is_refused_at_once(deployment: Deployment, path:
     assert len(content) <= MEBIBYTE
     headers = {"x-api-key": deployment.tenant.key, "content-type": "application/json"}
     before = processor_seconds(deployment.service)
-    response = httpx.post(f"{deployment.service.http_url}{path}", content=content, headers=headers, timeout=30)
+    response = loopback.post(f"{deployment.service.http_url}{path}", content=content, headers=headers, timeout=30)
     took = processor_seconds(deployment.service) - before
     violations = (
         [field for result in response.json()["results"] for field in result["status"]["details"]]

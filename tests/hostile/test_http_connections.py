@@ -6,44 +6,31 @@ import contextlib
 import http.client
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from tests.conftest import Deployment
-from tests.hostile.others import WORST_BESIDE_TESTS
+from tests.hostile.others import another_unhurt
+from tests.support import loopback
 from tests.support.process import COMMAND, Service, environment
-from tests.support.raw import MEBIBYTE, connected, most_resident_bytes, read_to_end
+from tests.support.raw import (
+    MEBIBYTE,
+    connected,
+    forget_most_resident_bytes,
+    most_resident_bytes,
+    read_to_end,
+    resident_bytes,
+)
 
 PATH = "/v1/participants"
 
 
 @pytest.fixture(autouse=True)
 def others(deployment: Deployment) -> Iterator[None]:
-    """Lets another caller call all the while, and asserts that none of its calls failed or waited long."""
-    stop = threading.Event()
-    problems: list[str] = []
-
-    def call() -> None:
-        headers = {"x-api-key": deployment.tenant.key}
-        with httpx.Client(base_url=deployment.service.http_url, headers=headers, timeout=20) as client:
-            while not stop.wait(0.05):
-                started = time.monotonic()
-                status = client.post(PATH, json={"external_id": "another"}).status_code
-                took = time.monotonic() - started
-                if status not in {200, 201} or took > WORST_BESIDE_TESTS:
-                    problems.append(f"{status} after {took:.2f} s")
-
-    caller = threading.Thread(target=call)
-    caller.start()
-    yield
-    stop.set()
-    caller.join()
-    assert problems == []
-    assert most_resident_bytes(deployment.service) < 512 * MEBIBYTE
+    with another_unhurt(deployment):
+        yield
 
 
 @pytest.fixture
@@ -67,13 +54,6 @@ def assert_refused(answer: bytes, status: int, code: str) -> None:
     assert json.loads(body)["code"] == code
 
 
-def send_until_cut_off(connection: socket.socket, data: bytes) -> None:
-    """Sends without end. Raises TimeoutError where it is neither read nor cut off."""
-    with contextlib.suppress(ConnectionError):
-        while True:
-            connection.sendall(data)
-
-
 class TestDeaf:
     """Callers that ask and never read."""
 
@@ -89,11 +69,6 @@ class TestDeaf:
                 sent += connection.send(requests)
         # What the kernel takes in on both sides, and little more.
         assert sent < 16 * MEBIBYTE
-
-    def test_whoever_reads_nothing_is_cut_off(self, deployment: Deployment) -> None:
-        requests = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 10
-        with connected(deployment.service, receive_buffer=4096) as connection:
-            send_until_cut_off(connection, requests)
 
     def test_pipelined_requests_are_answered_in_order(self, deployment: Deployment) -> None:
         paths = ["/livez", "/nowhere", "/readyz"] * 5
@@ -118,26 +93,6 @@ class TestEndless:
     """Heads and bodies that are larger than any need to be."""
 
     @pytest.mark.parametrize(
-        ("start", "more"),
-        [
-            (b"GET /livez HTTP/1.1\r\nhost: x\r\nx-long: ", b"x" * 65_536),
-            (b"GET /livez?", b"x" * 65_536),
-            (b"GET /livez HTTP/1.1\r\n", b"a:b\r\n" * 10_000),
-        ],
-        ids=["header", "request line", "headers"],
-    )
-    def test_a_head_without_end(self, deployment: Deployment, start: bytes, more: bytes) -> None:
-        with connected(deployment.service) as connection:
-            with contextlib.suppress(ConnectionError):
-                connection.sendall(start)
-                for _ in range(1000):
-                    connection.sendall(more)
-            received = read_to_end(connection)
-        if received:
-            # One who goes on sending can lose the answer.
-            assert_refused(received, 431, "headers_too_large")
-
-    @pytest.mark.parametrize(
         ("request_", "status"),
         [
             (b"GET /livez HTTP/1.1\r\nx-long: " + b"x" * 60_000 + b"\r\n\r\n", 200),
@@ -157,14 +112,6 @@ class TestEndless:
         else:
             assert_refused(received, 431, "headers_too_large")
 
-    def test_trailers_without_end(self, deployment: Deployment) -> None:
-        start = head("0", deployment.tenant.key).replace(b"content-length: 0", b"transfer-encoding: chunked")
-        with connected(deployment.service) as connection:
-            connection.sendall(start + b"0\r\nx-long: ")
-            with contextlib.suppress(ConnectionError):
-                for _ in range(1000):
-                    connection.sendall(b"x" * 65_536)
-
     def test_a_body_of_a_stranger_is_not_waited_for(self, deployment: Deployment) -> None:
         with connected(deployment.service, timeout=5.0) as connection:
             connection.sendall(head("1000000", "sk_unknown") + b'{"external_id": ')
@@ -175,39 +122,28 @@ class TestEndless:
         self, deployment: Deployment, crowd: contextlib.ExitStack, known: bool
     ) -> None:
         request = head(str(MEBIBYTE), deployment.stranger.key if known else "sk_unknown") + b" " * (MEBIBYTE - 1)
+        forget_most_resident_bytes(deployment.service)
+        before, sent = resident_bytes(deployment.service), 0
         for _ in range(200):
             connection = crowd.enter_context(connected(deployment.service))
             connection.settimeout(0.01)
             with contextlib.suppress(TimeoutError):
-                connection.sendall(request)
+                sent += connection.send(request)
+        # What is read of them is read by then; all of them have 200 MiB.
+        time.sleep(1)
+        assert sent > 100 * MEBIBYTE
+        assert most_resident_bytes(deployment.service) - before < 100 * MEBIBYTE
 
 
 class TestSilent:
     """Callers that stop in the middle."""
-
-    def test_what_does_not_come_is_not_waited_for(self, deployment: Deployment, crowd: contextlib.ExitStack) -> None:
-        halves = [
-            b"GET /li",
-            b"GET /livez HTTP/1.1\r\nhost: x\r\nx-long: ",
-            head("20", deployment.tenant.key),
-            head("20", deployment.tenant.key) + b"{",
-        ]
-        started = time.monotonic()
-        connections = [crowd.enter_context(connected(deployment.service)) for _ in [*halves, b""]]
-        for connection, half in zip(connections, halves, strict=False):
-            connection.sendall(half)
-        *refused, silent = [read_to_end(connection) for connection in connections]
-        for received in refused:
-            assert_refused(received, 408, "request_timeout")
-        assert silent == b""
-        assert 8 < time.monotonic() - started < 15
 
     def test_crowds_do_not_keep_others_out(self, deployment: Deployment, crowd: contextlib.ExitStack) -> None:
         for number in range(1500):
             connection = crowd.enter_context(connected(deployment.service))
             with contextlib.suppress(ConnectionError):
                 connection.sendall([b"", b"GET /li", b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"][number % 3])
-        assert httpx.get(f"{deployment.service.http_url}/livez").status_code == 200
+        assert loopback.get(f"{deployment.service.http_url}/livez").status_code == 200
 
 
 class TestKept:
@@ -281,6 +217,6 @@ def test_a_limit_of_open_files_that_a_shell_has_set_lets_nobody_keep_others_out(
         with contextlib.ExitStack() as crowd:
             for _ in range(600):
                 crowd.enter_context(connected(service))
-            assert httpx.get(f"{service.http_url}/livez").status_code == 200
+            assert loopback.get(f"{service.http_url}/livez").status_code == 200
     finally:
-        service.stop()
+        assert service.stop() == 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -34,22 +34,27 @@ THREADS = 4
 def test_connections_that_come_again_and_again(deployment: Deployment, data: bytes, kept: int) -> None:
     with others_unhurt(deployment):
         until = time.monotonic() + FLOOD_SECONDS
-        arguments = (deployment.service, data, kept // THREADS, until)
-        strangers = [threading.Thread(target=connect_until, args=arguments) for _ in range(THREADS)]
-        for stranger in strangers:
-            stranger.start()
-        for stranger in strangers:
-            stranger.join()
+        with ThreadPoolExecutor(THREADS) as strangers:
+            came = strangers.map(
+                lambda _: connect_until(deployment.service, data, kept // THREADS, until), range(THREADS)
+            )
+    assert min(came) > 1
 
 
-def connect_until(service: Service, data: bytes, kept: int, until: float) -> None:
-    """Opens connections until then, sends data on each, and closes the oldest where there are more than are kept."""
+def connect_until(service: Service, data: bytes, kept: int, until: float) -> int:
+    """Opens connections until then, sends data on each, and closes the oldest where there are more than are kept.
+
+    Returns on how many it could send.
+    """
     connections = deque([connected(service)])
+    came = 0
     while time.monotonic() < until:
         with suppress(OSError):
             connections.append(connected(service))
             connections[-1].sendall(data)
+            came += 1
         while len(connections) > kept:
             connections.popleft().close()
     for connection in connections:
         connection.close()
+    return came

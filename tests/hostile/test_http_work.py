@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.conftest import Deployment
+from tests.support import loopback
 from tests.support.raw import MEBIBYTE, connected, processor_seconds, read_to_end
 
 PATH = "/v1/participants"
@@ -22,7 +23,7 @@ PATH = "/v1/participants"
 
 @pytest.fixture
 def stranger(deployment: Deployment) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=deployment.service.http_url, timeout=20) as client:
+    with loopback.Client(base_url=deployment.service.http_url, timeout=20) as client:
         yield client
 
 

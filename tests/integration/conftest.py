@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from server.postgres import database as database_module
 from server.postgres.database import Database
 from server.postgres.participants import PostgresParticipants
 from tests.conftest import Tenant, new_tenant
@@ -25,6 +26,12 @@ async def connections(database: str) -> AsyncIterator[Database]:
     await opened.open()
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def soon_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has what cannot succeed be given up after a moment, for tests that would merely wait for that."""
+    monkeypatch.setattr(database_module, "POOL_TIMEOUT", 1.0)
 
 
 @pytest.fixture

@@ -101,6 +101,7 @@ async def test_a_new_connection_on_which_nothing_answers_is_given_up(
     assert connection.closed
 
 
+@pytest.mark.usefixtures("soon_given_up")
 async def test_a_schema_without_our_tables_is_logged_without_our_statements(
     postgres: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -56,6 +56,7 @@ async def test_when_a_key_was_used_moves_forward_and_waits_for_nobody(store: Pos
     assert last_used(database) == {"acme": late, "globex": early}
 
 
+@pytest.mark.usefixtures("soon_given_up")
 async def test_a_database_that_cannot_be_written_to_is_let_go(store: PostgresKeys, database: str) -> None:
     tenant = new_tenant(database, "acme")
     with psycopg.connect(database, autocommit=True) as connection:

@@ -136,6 +136,7 @@ async def test_a_value_that_the_database_does_not_take_is_refused_and_nothing_is
     assert row_versions(database) == []
 
 
+@pytest.mark.usefixtures("soon_given_up")
 async def test_reading_a_locked_table_is_unavailable(reading: PostgresReading, tenant: Tenant, database: str) -> None:
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE participants IN ACCESS EXCLUSIVE MODE")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -92,10 +92,9 @@ def applied(before: dict[str, Any] | None, fields: dict[str, Any]) -> dict[str, 
     return after
 
 
-def row_version(conninfo: str, external_id: str) -> Any:
-    with psycopg.connect(conninfo) as connection:
-        query = "SELECT ctid::text, xmin::text FROM participants WHERE external_id = %s"
-        return connection.execute(query, (external_id,)).fetchone()
+def row_version(connection: psycopg.Connection, external_id: str) -> Any:
+    query = "SELECT ctid::text, xmin::text FROM participants WHERE external_id = %s"
+    return connection.execute(query, (external_id,)).fetchone()
 
 
 def written(outcome: Outcome | Retry) -> Written:
@@ -103,10 +102,17 @@ def written(outcome: Outcome | Retry) -> Written:
     return outcome
 
 
+@pytest.fixture
+def look(database: str) -> Iterator[psycopg.Connection]:
+    """A connection that sees what the statements leave."""
+    with psycopg.connect(database, autocommit=True) as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "names"])
 @pytest.mark.parametrize("companion", [nobody, another, another_that_enrolls])
 async def test_each_statement_does_what_the_model_does(
-    connections: Database, tenant: Tenant, database: str, companion: Companion, whole: bool
+    connections: Database, tenant: Tenant, look: psycopg.Connection, companion: Companion, whole: bool
 ) -> None:
     store, reading = PostgresParticipants(connections), PostgresReading(connections)
     chance = random.Random(7)
@@ -115,13 +121,13 @@ async def test_each_statement_does_what_the_model_does(
     for number in range(80):
         fields = chosen(chance)
         before, after = model, applied(model, fields)
-        row = row_version(database, "key")
+        row = row_version(look, "key")
         group = [upsert(tenant, "key", whole=whole, **fields), *companion(tenant, number)]
         for other in group[1:]:
             other.whole = whole
         result, participant = written((await store.upsert(group))[0])
         assert result == ("CREATED" if before is None else "UNCHANGED" if before == after else "UPDATED")
-        assert (row_version(database, "key") == row) == (result == "UNCHANGED")
+        assert (row_version(look, "key") == row) == (result == "UNCHANGED")
         revision += result != "UNCHANGED"
         assert participant.revision == revision
         assert isinstance(participant, Participant if whole else ParticipantNames)

@@ -73,6 +73,10 @@ class Service:
         return self._process.pid
 
     @property
+    def operations_url(self) -> str:
+        return "http://" + self.wait_for_output(r"serving operators on (\S+)\n")[1]
+
+    @property
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psycopg
+
 from server.postgres.embedded import embedded_postgres
 from server.postgres.migrations import migrate
 
@@ -33,6 +35,11 @@ class Seed:
                 with own_directory() as directory:
                     with embedded_postgres(directory) as conninfo:
                         migrate(conninfo, report=lambda line: None)
+                        with psycopg.connect(conninfo, autocommit=True) as admin:
+                            # No test crashes the machine, and nothing else would lose what was not synced, or find
+                            # half a page.
+                            admin.execute("ALTER SYSTEM SET fsync = off")
+                            admin.execute("ALTER SYSTEM SET full_page_writes = off")
                     _copy(directory / "postgres", self._postgres)
 
     def plant(self, data_directory: Path) -> None:
