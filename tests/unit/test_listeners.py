@@ -11,10 +11,11 @@ from typing import Any
 import grpc
 import pytest
 
-from server.rpc.guard.listeners import TURN, Listeners
+from server.rpc.guard.listeners import Listeners, Pace
 
 METHOD = "/test/Echo"
 SERVERS = 4
+PACE = Pace(turn=0.1, waiting=4)
 # How long newcomers wait who may not be accepted, in seconds.
 PATIENCE = 0.5
 
@@ -78,7 +79,7 @@ async def servers() -> AsyncIterator[Servers]:
 
 async def test_one_of_several_accepts(servers: Servers) -> None:
     listeners = Listeners(servers.port)
-    listeners.accept_few(0.0)
+    listeners.accept_in_turn(0.0, PACE)
     # The kernel deals newcomers out by chance: 10 of 40, about.
     assert 0 < await servers.answered(40, PATIENCE) < 30
     listeners.accept_all()
@@ -86,14 +87,14 @@ async def test_one_of_several_accepts(servers: Servers) -> None:
 
 async def test_who_waited_is_accepted_in_its_turn(servers: Servers) -> None:
     listeners = Listeners(servers.port)
-    listeners.accept_few(0.0)
+    listeners.accept_in_turn(0.0, PACE)
     # More than may wait, too: they are connected later.
     answered = asyncio.ensure_future(servers.answered(40, 20.0))
     turn = 0
     while not answered.done():
         await asyncio.sleep(0.2)
         turn += 1
-        listeners.accept_few(turn * TURN)
+        listeners.accept_in_turn(turn * PACE.turn, PACE)
     assert turn > SERVERS
     assert await answered == 40
     listeners.accept_all()
@@ -101,15 +102,15 @@ async def test_who_waited_is_accepted_in_its_turn(servers: Servers) -> None:
 
 async def test_nobody_is_accepted_between_turns(servers: Servers) -> None:
     listeners = Listeners(servers.port)
-    listeners.accept_few(0.0)
-    listeners.accept_few(TURN / 2)
+    listeners.accept_in_turn(0.0, PACE)
+    listeners.accept_in_turn(PACE.turn / 2, PACE)
     assert await servers.answered(20, PATIENCE) == 0
     listeners.accept_all()
 
 
 async def test_who_waited_is_accepted_once_all_accept(servers: Servers) -> None:
     listeners = Listeners(servers.port)
-    listeners.accept_few(0.0)
+    listeners.accept_in_turn(0.0, PACE)
     answered = asyncio.ensure_future(servers.answered(40, 20.0))
     await asyncio.sleep(0.3)
     assert not answered.done()
@@ -122,7 +123,7 @@ async def test_who_is_connected_is_heard(servers: Servers) -> None:
     calls = [_method(channel) for channel in channels]
     await asyncio.gather(*(call(b"before") for call in calls))
     listeners = Listeners(servers.port)
-    listeners.accept_few(0.0)
+    listeners.accept_in_turn(0.0, PACE)
     assert await asyncio.gather(*(call(b"while", timeout=5) for call in calls)) == [b"while"] * 20
     listeners.accept_all()
     for channel in channels:
@@ -134,7 +135,7 @@ async def test_nobody_is_lost_however_often_it_changes(servers: Servers) -> None
     answered = asyncio.ensure_future(servers.answered(300, 60.0))
     for turn in range(400):
         if turn % 5:
-            listeners.accept_few(turn * TURN)
+            listeners.accept_in_turn(turn * PACE.turn, PACE)
         else:
             listeners.accept_all()
         await asyncio.sleep(0.002)
@@ -144,10 +145,10 @@ async def test_nobody_is_lost_however_often_it_changes(servers: Servers) -> None
 
 async def test_nobody_waits_at_a_server_that_has_stopped(servers: Servers) -> None:
     listeners = Listeners(servers.port)
-    listeners.accept_few(0.0)
+    listeners.accept_in_turn(0.0, PACE)
     for server in servers.running:
         await server.stop(None)
-    listeners.accept_few(TURN / 2)
+    listeners.accept_in_turn(PACE.turn / 2, PACE)
     for _ in range(20):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", servers.port), timeout=5)
@@ -161,7 +162,7 @@ def test_another_file_that_has_the_number_now_stays_as_it_is() -> None:
         closed.close()
         with socket.socket() as other:
             assert other.fileno() == number
-            listeners.accept_few(0.0)
-            listeners.accept_few(TURN)
+            listeners.accept_in_turn(0.0, PACE)
+            listeners.accept_in_turn(PACE.turn, PACE)
             assert other.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN) == socket.AF_INET
         listeners.accept_all()

@@ -34,20 +34,22 @@ class Eviction:
         """How many there may be. Each is an open file, and others need some of those that the process may have."""
         return min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
-    def make_room(self, found: Sequence[Connection], now: float) -> None:
-        """Closes those that are too many of the connections that are there."""
+    def make_room(self, found: Sequence[Connection], now: float) -> int:
+        """Closes those that are too many of the connections that are there, and returns how many."""
         there = {each.cookie: each for each in found}
         self._since = {cookie: self._since.get(cookie, now) for cookie in (*self._since, *there) if cookie in there}
         excess = len(found) - self.most
-        if excess > 0:
-            organizations = self._ledger.organizations()
-            came = {there[cookie].peer: since for cookie, since in self._since.items()}
-            late = {peer for peer, since in came.items() if since < now - TIME_TO_CALL} - organizations.keys()
-            idle = [peer for peer in came if peer in late]
-            others = [peer for peer in came if peer not in late]
-            leaving = {*[*idle, *_largest_groups_first(others, organizations)][:excess]}
-            cut = sum(each.abort() for each in found if each.peer in leaving)
-            logger.warning("there are too many connections, and some make way for new ones: %d", cut)
+        if excess <= 0:
+            return 0
+        organizations = self._ledger.organizations()
+        came = {there[cookie].peer: since for cookie, since in self._since.items()}
+        late = {peer for peer, since in came.items() if since < now - TIME_TO_CALL} - organizations.keys()
+        idle = [peer for peer in came if peer in late]
+        others = [peer for peer in came if peer not in late]
+        leaving = {*[*idle, *_largest_groups_first(others, organizations)][:excess]}
+        cut = sum(each.abort() for each in found if each.peer in leaving)
+        logger.warning("there are too many connections, and some make way for new ones: %d", cut)
+        return cut
 
 
 def _largest_groups_first(peers: Sequence[str], organizations: Mapping[str, str]) -> Sequence[str]:

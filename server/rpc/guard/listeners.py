@@ -8,16 +8,27 @@ connected.
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from server.rpc.guard import descriptors
 from server.rpc.guard.descriptors import LISTENING, TcpSockets
 
-# How often one of the sockets accepts whoever waits there, in seconds. There are some (LISTENERS in server.py), so it
-# takes a second or two until each has, and a newcomer who has come again may have to wait for that long once more.
-TURN = 0.1
-# How many may wait at one that does not accept; and at another, where they do not wait for long: the system has a limit
-# of its own, which is what grpcio takes, too.
-FEW, MANY = 4, 1 << 16
+
+class Pace(NamedTuple):
+    """How often it is the next socket's turn to accept, in seconds, and how many may wait at each of the others.
+
+    There are some (LISTENERS in server.py), so it takes as many turns until each has had its own; and whoever finds no
+    room to wait comes again a second later, or several.
+    """
+
+    turn: float
+    waiting: int
+
+
+# Where newcomers fill the memory, which one can with 160 MiB; and where they take no more than the processor.
+FEW, SOME = Pace(turn=0.1, waiting=4), Pace(turn=0.025, waiting=64)
+# How many may wait where they do not for long: the system has a limit of its own, which is what grpcio takes, too.
+MANY = 1 << 16
 
 
 class Listeners:
@@ -30,12 +41,12 @@ class Listeners:
         )
         self._next_turn = 0.0
 
-    def accept_few(self, now: float) -> None:
+    def accept_in_turn(self, now: float, pace: Pace) -> None:
         """Has one of them accept until this is called again, if it is time for that, and the others wait."""
         for each in self._listeners:
-            each.wait()
+            each.wait(pace.waiting)
         if now >= self._next_turn:
-            self._next_turn = now + TURN
+            self._next_turn = now + pace.turn
             self._listeners.rotate()
             self._listeners[0].accept()
 
@@ -56,9 +67,9 @@ class _Listener:
         # Another number for the socket, while it is kept from grpcio.
         self._taken: int | None = None
 
-    def wait(self) -> None:
+    def wait(self, most: int) -> None:
         if self._taken is None:
-            self._take()
+            self._take(most)
         elif not self._is_in_place(self._stand_in_cookie):
             # grpcio has closed what it took for it, so nobody is to wait here any longer.
             self._let_go(self._taken)
@@ -71,11 +82,11 @@ class _Listener:
                 descriptors.wake_poller(self._taken)
             self._let_go(self._taken)
 
-    def _take(self) -> None:
+    def _take(self, most: int) -> None:
         taken = descriptors.duplicate(self._place)
         if taken >= 0 and self._is_in_place(self._cookie) and descriptors.put(self._stand_in, self._place):
             self._taken = taken
-            descriptors.listen(taken, FEW)
+            descriptors.listen(taken, most)
         else:
             descriptors.close(taken)
 

@@ -24,7 +24,7 @@ from server.api.buffers import Buffers
 from server.rpc.guard.callers import Callers
 from server.rpc.guard.connections import Connection, Connections
 from server.rpc.guard.eviction import Eviction
-from server.rpc.guard.listeners import Listeners
+from server.rpc.guard.listeners import FEW, SOME, Listeners
 from server.rpc.guard.newcomers import Newcomers
 from server.rpc.guard.pressure import Gauge, Pressure
 from server.rpc.guard.tarpit import Tarpit
@@ -76,8 +76,9 @@ class _Watch:
         self._unaccounted = Unaccounted(callers.ledger)
         self._eviction = Eviction(callers.ledger)
         self._second_ends = 0.0
-        # While an attack goes on, for what is known of it; and while it is one that newcomers make.
-        self._besieged_until = self._overrun_until = 0.0
+        # While an attack goes on, for what is known of it; while it is one that newcomers make; and while they may fill
+        # the memory.
+        self._besieged_until = self._overrun_until = self._filled_until = 0.0
         self._tarpit = Tarpit(callers.gate)
 
     def look_until(self, stopped: threading.Event) -> None:
@@ -121,15 +122,17 @@ class _Watch:
                 # All make do: then whoever has sent most has to go.
                 unwelcome |= sent.most(heard)
         if self._newcomers.are_many and pressure.is_short and (flooding or pressure.is_filling):
-            self._hold_newcomers_back(now)
+            self._hold_newcomers_back(now, fill=True)
         if self._newcomers_go_unseen(found, sent.holders, pressure, now):
-            self._hold_newcomers_back(now)
+            self._hold_newcomers_back(now, fill=pressure.is_short)
         self._judge_suspects(unwelcome | guilty, sent.holders, pressure, now)
-        self._shut_out(found, unwelcome, flooding, now)
+        if self._shut_out(found, unwelcome, flooding, now):
+            # They came, were read, and went before they could be silenced; so will the next.
+            self._hold_newcomers_back(now, fill=True)
         self._gate.looked(sent.excess.keys(), is_flooded=pressure.is_short and now < self._overrun_until)
         self._newcomers.count(len(found) + self._connections.waiting)
         if now >= self._second_ends or len(found) > self._eviction.most:
-            self._eviction.make_room(found, now)
+            self._make_room(found, pressure, now)
         if now >= self._second_ends:
             self._second_ends = now + SECOND
             # What was too much stays counted, for it may not have been read yet.
@@ -151,16 +154,23 @@ class _Watch:
         seen = {each.peer for each in found if each.is_open} | holders
         return self._newcomers.go_unseen(now, seen, self._connections.waiting)
 
+    def _make_room(self, found: Sequence[Connection], pressure: Pressure, now: float) -> None:
+        if self._eviction.make_room(found, now) and pressure.is_busy:
+            # Whoever makes way comes again at once, and for each another has to.
+            self._hold_newcomers_back(now, fill=False)
+
     def _accept_newcomers(self, now: float) -> None:
         if now < self._overrun_until:
-            self._listeners.accept_few(now)
+            self._listeners.accept_in_turn(now, FEW if now < self._filled_until else SOME)
         else:
             self._listeners.accept_all()
 
-    def _hold_newcomers_back(self, now: float) -> None:
+    def _hold_newcomers_back(self, now: float, *, fill: bool) -> None:
         if now >= self._overrun_until:
             logger.warning("newcomers flood, and few of them are accepted at a time")
         self._overrun_until = now + SECOND
+        if fill:
+            self._filled_until = now + SECOND
 
     def _judge_suspects(self, guilty: set[str], holders: Set[str], pressure: Pressure, now: float) -> None:
         of_holders = 0.0 if pressure.is_critical else DOUBT
@@ -173,14 +183,15 @@ class _Watch:
             may_hear=not pressure.is_short,
         )
 
-    def _shut_out(self, found: Sequence[Connection], unwelcome: set[str], suspects: set[str], now: float) -> None:
+    def _shut_out(self, found: Sequence[Connection], unwelcome: set[str], suspects: set[str], now: float) -> bool:
+        """Silences them, and tells whether some are gone."""
         silenced = 0
         for each in found:
             if each.peer in unwelcome or each.peer in suspects:
                 silenced += self._tarpit.silence(each, now, for_good=each.peer in unwelcome)
-        for peer in unwelcome - {each.peer for each in found}:
-            # It came, was read, and went before it could be silenced; so will the next.
-            self._gate.heard(peer)
-            self._hold_newcomers_back(now)
         if silenced:
             logger.warning("connections are silenced that send more than calls with good keys take: %d", silenced)
+        gone = unwelcome - {each.peer for each in found}
+        for peer in gone:
+            self._gate.heard(peer)
+        return bool(gone)
