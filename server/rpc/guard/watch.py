@@ -126,7 +126,7 @@ class _Watch:
         if self._newcomers_go_unseen(found, sent.holders, pressure, now):
             self._hold_newcomers_back(now, fill=pressure.is_short)
         self._judge_suspects(unwelcome | guilty, sent.holders, pressure, now)
-        if self._shut_out(found, unwelcome, flooding, now):
+        if self._shut_out(found, unwelcome, flooding, now) and (self._newcomers.are_many or pressure.is_short):
             # They came, were read, and went before they could be silenced; so will the next.
             self._hold_newcomers_back(now, fill=True)
         self._gate.looked(sent.excess.keys(), is_flooded=pressure.is_short and now < self._overrun_until)
