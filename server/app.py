@@ -230,7 +230,7 @@ async def _traces() -> AsyncIterator[Traces]:
     except ImportError:
         raise ConfigurationError(
             "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, which this installation cannot make; "
-            "install participants-server[tracing] or unset it"
+            "install the service with its extra `tracing`, or unset it"
         ) from None
     traces = Traces(SERVICE.full_name, os.environ)
     try:

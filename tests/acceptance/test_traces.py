@@ -164,7 +164,7 @@ def test_where_the_library_is_not_installed_asking_for_traces_is_refused(databas
         env=environment(DATABASE_URL=database, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1"),
         capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
-    assert "participants-server[tracing]" in refusal(completed)
+    assert "extra `tracing`" in refusal(completed)
 
 
 def test_a_collector_that_is_away_fails_nothing(
