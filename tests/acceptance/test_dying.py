@@ -179,4 +179,5 @@ def test_the_database_being_away_is_no_death(seed: Seed, data_directory: Path) -
     eventually(lambda: loopback.get(f"{service.http_url}/readyz").status_code == 503, timeout=20)
     assert loopback.get(f"{service.http_url}/livez").is_success
     assert not service.has_ended
-    assert service.stop() == 0
+    status = service.stop()
+    assert status == 0, service.errors
