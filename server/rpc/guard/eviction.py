@@ -35,7 +35,7 @@ class Eviction:
         return min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
 
     def make_room(self, found: Sequence[Connection], now: float) -> int:
-        """Closes those that are too many of the connections that are there, and returns how many."""
+        """Closes those that are too many of those that are there; returns how many of them key holders had."""
         there = {each.cookie: each for each in found}
         self._since = {cookie: self._since.get(cookie, now) for cookie in (*self._since, *there) if cookie in there}
         excess = len(found) - self.most
@@ -49,7 +49,7 @@ class Eviction:
         leaving = {*[*idle, *_largest_groups_first(others, organizations)][:excess]}
         cut = sum(each.abort() for each in found if each.peer in leaving)
         logger.warning("there are too many connections, and some make way for new ones: %d", cut)
-        return cut
+        return len(leaving & organizations.keys())
 
 
 def _largest_groups_first(peers: Sequence[str], organizations: Mapping[str, str]) -> Sequence[str]:

@@ -155,8 +155,8 @@ class _Watch:
         return self._newcomers.go_unseen(now, seen, self._connections.waiting)
 
     def _make_room(self, found: Sequence[Connection], pressure: Pressure, now: float) -> None:
-        if self._eviction.make_room(found, now) and pressure.is_busy:
-            # Whoever makes way comes again at once, and for each another has to.
+        if self._eviction.make_room(found, now) and pressure.is_saturated:
+            # Those who have a key come again at once, and for each another makes way.
             self._hold_newcomers_back(now, fill=False)
 
     def _accept_newcomers(self, now: float) -> None:
