@@ -60,10 +60,11 @@ def first_calls(key: str, grpc: Address, http: Address | None, tls: TlsFiles | N
 
     body = shlex.quote('{"external_id": "user_abc123", "display_name": "Jane Doe", "attributes": {"plan": "premium"}}')
     method = f"{SERVICE.full_name}/CreateParticipant"
-    security = _grpcurl_tls(tls) if tls else "-plaintext"
+    name = Certificates(tls).name() if tls else None
+    security = _grpcurl_tls(tls, name) if tls else "-plaintext"
     lines = [f"{_grpcurl()} {security} -H 'x-api-key: {key}' -d {body} {grpc.reachable()} {method}"]
     if http is not None:
-        url = f"http://{http.reachable()}" if tls is None else _curl_tls(tls, http.reachable())
+        url = f"http://{http.reachable()}" if tls is None else _curl_tls(tls, name, http.reachable())
         lines.append(
             f"curl -i -H 'X-API-Key: {key}' -H 'Content-Type: application/json' -d {body} "
             f"{url}{Routes(SERVICE).template('CreateParticipant')}"
@@ -71,17 +72,16 @@ def first_calls(key: str, grpc: Address, http: Address | None, tls: TlsFiles | N
     return "\n\n".join(lines)
 
 
-def _grpcurl_tls(tls: TlsFiles) -> str:
-    name = Certificates(tls).name()
+def _grpcurl_tls(tls: TlsFiles, name: str | None) -> str:
     options = {"-cacert": tls.certificate, "-authority": name}
     if tls.client_ca is not None:
         options |= {"-cert": tls.certificate, "-key": tls.key}
     return _joined(options)
 
 
-def _curl_tls(tls: TlsFiles, address: Address) -> str:
+def _curl_tls(tls: TlsFiles, name: str | None, address: Address) -> str:
     """Returns the options, and the URL as far as the path."""
-    named = Address(Certificates(tls).name() or address.host, address.port)
+    named = Address(name or address.host, address.port)
     options: dict[str, object] = {"--cacert": tls.certificate, "--connect-to": f"{named}:{address}"}
     if tls.client_ca is not None:
         options |= {"--cert": tls.certificate, "--key": tls.key}

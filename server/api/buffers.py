@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from server.errors import Overloaded
 
@@ -67,6 +67,15 @@ class Buffers:
         if size < 0 and self._waiting:
             self._let_in()
 
+    @contextmanager
+    def changed(self, organization_id: str, size: int) -> Iterator[None]:
+        """Counts it like `change` for as long as a block takes, and also where that fails no longer."""
+        self.change(organization_id, size)
+        try:
+            yield
+        finally:
+            self.change(organization_id, -size)
+
     def release(self, organization_id: str, size: int) -> None:
         """Counts that an organization holds so much less."""
         self.change(organization_id, -size)
@@ -127,15 +136,9 @@ class Room:
         self._buffers.change(self._organization_id, size - self._size)
         self._size = size
 
-    @contextmanager
-    def resized(self, size: int) -> Iterator[None]:
+    def resized(self, size: int) -> AbstractContextManager[None]:
         """Holds more, whether or not there is room for it, or less, and afterwards as much as before."""
-        before = self._size
-        self.resize(size)
-        try:
-            yield
-        finally:
-            self.resize(before)
+        return self._buffers.changed(self._organization_id, size - self._size)
 
     def release(self) -> None:
         """Holds nothing any more."""

@@ -126,11 +126,8 @@ class Endpoint:
 
     def _with_room(self, organization_id: str, size: int, decode: Callable[[], Message]) -> Message:
         # Whether or not there is any: lest it pass for memory that nobody accounts for.
-        self._buffers.change(organization_id, size)
-        try:
+        with self._buffers.changed(organization_id, size):
             return decode()
-        finally:
-            self._buffers.release(organization_id, size)
 
     def _answer(self, response: Response, encoder: MessageEncoder) -> Answer:
         if isinstance(response, BatchAnswer):

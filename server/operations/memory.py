@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import os
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -23,11 +24,6 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 # Of mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGE_BLOCK, _MOST_FREE = 128 << 10, 8 << 20
-
-
-def can_tell() -> bool:
-    """Tells whether this system says how much memory a process has; Linux does."""
-    return _STATM.exists()
 
 
 class ResidentMemory:
@@ -48,7 +44,7 @@ class ResidentMemory:
 async def give_back_forever() -> None:
     """Gives free memory back to the system when there is much of it. Where it cannot, it waits."""
     libc = ctypes.CDLL(None)
-    if not (can_tell() and hasattr(libc, "malloc_trim")):
+    if not (sys.platform == "linux" and hasattr(libc, "malloc_trim")):
         await asyncio.Event().wait()
     # Left to itself malloc keeps larger and larger blocks, once it has freed one.
     libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
