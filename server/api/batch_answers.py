@@ -12,13 +12,15 @@ from server.api.buffers import Room
 from server.participants.model import (
     MAX_ATTRIBUTE_BYTES,
     MAX_ATTRIBUTES,
+    MAX_PROGRAMS,
     MAX_TAG_BYTES,
     MAX_TAGS,
 )
 
 # What the result of an item takes at the most: what a participant may hold, 8 bytes more for each attribute and 3 for
-# each tag, and what is left for its other fields; and where only names are asked for, what may be wrong with it.
-MAX_FULL_BYTES = MAX_ATTRIBUTE_BYTES + 8 * MAX_ATTRIBUTES + MAX_TAG_BYTES + 3 * MAX_TAGS + (8 << 10)
+# each tag, 38 for each program, and what is left for its other fields but for what is earned; and where only names are
+# asked for, what may be wrong with it.
+MAX_FULL_BYTES = MAX_ATTRIBUTE_BYTES + 8 * MAX_ATTRIBUTES + MAX_TAG_BYTES + 3 * MAX_TAGS + 38 * MAX_PROGRAMS + 5_632
 MAX_BASIC_BYTES = 6 << 10
 
 

@@ -16,6 +16,8 @@ MAX_ATTRIBUTE_BYTES = 65_536
 MAX_TAG_BYTES = 16_384
 MAX_TAGS = 256
 MAX_TAG_LENGTH = 255
+# Active enrollments.
+MAX_PROGRAMS = 256
 
 
 class Status(StrEnum):

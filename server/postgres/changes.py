@@ -8,6 +8,7 @@ from server.errors import NotFound
 from server.participants.model import (
     MAX_ATTRIBUTE_BYTES,
     MAX_ATTRIBUTES,
+    MAX_PROGRAMS,
     MAX_TAG_BYTES,
     MAX_TAGS,
     RETRY,
@@ -40,7 +41,7 @@ class PostgresChanges:
     ) -> Participant | Retry:
         """Enrolls a participant or ends its enrollment (see ChangeRepository)."""
         ids = (organization_id.encode(), participant_id.encode(), program_id.encode())
-        row = _row(await self._database.write(queries.ENROLL, *ids, boolean(active)))
+        row = _row(await self._database.write(queries.ENROLL, *ids, boolean(active), number(MAX_PROGRAMS)))
         return RETRY if row is None else participant(row, 1)
 
     async def delete(self, organization_id: str, participant_id: str, etag: str) -> Retry | None:

@@ -11,6 +11,7 @@ from uuid_utils import uuid7
 from server.participants.model import (
     MAX_ATTRIBUTE_BYTES,
     MAX_ATTRIBUTES,
+    MAX_PROGRAMS,
     MAX_TAG_BYTES,
     RETRY,
     Outcome,
@@ -29,6 +30,7 @@ from server.postgres.rows import REFUSALS, array, boolean, number, optional_arra
 # All of plain Postgres is one route: any upserts may share a statement.
 _ROUTE = ""
 _LIMITS = tuple(map(number, (MAX_ATTRIBUTES, MAX_ATTRIBUTE_BYTES, MAX_TAG_BYTES)))
+_MAX_PROGRAMS = number(MAX_PROGRAMS)
 # As jsonb an attribute takes more than eight bytes: with no more than this there are not too many.
 _SURELY_WITHIN_LIMITS = number(MAX_ATTRIBUTES * 8)
 _NAMES = len(ParticipantNames._fields)
@@ -59,7 +61,8 @@ class PostgresParticipants:
         names_program = any(upsert.program_id is not None for upsert in upserts)
         whole = any(upsert.whole for upsert in upserts)
         query = queries.UPSERT[names_program, whole]
-        rows = await self._database.write(query, boolean(insert), *_LIMITS, *_columns(upserts))
+        program_limit = (_MAX_PROGRAMS,) if names_program else ()
+        rows = await self._database.write(query, boolean(insert), *_LIMITS, *_columns(upserts), *program_limit)
         outcomes: list[Outcome | Retry] = [RETRY] * len(upserts)
         for row in rows:
             outcomes[row[0]] = _outcome(row)

@@ -8,7 +8,13 @@ from typing import Any
 import orjson
 
 from server.errors import AlreadyExists, EtagMismatch, NotFound, ServiceError
-from server.participants.limits import attributes_too_large, tags_too_large, too_many_attributes, too_many_tags
+from server.participants.limits import (
+    attributes_too_large,
+    tags_too_large,
+    too_many_attributes,
+    too_many_programs,
+    too_many_tags,
+)
 from server.participants.model import Balance, Participant, Tier
 from server.postgres.prepared import Row
 
@@ -89,4 +95,5 @@ REFUSALS: Mapping[str, Callable[[], ServiceError]] = {
     "attributes_too_large": attributes_too_large,
     "too_many_tags": too_many_tags,
     "tags_too_large": tags_too_large,
+    "too_many_programs": too_many_programs,
 }

@@ -24,6 +24,22 @@ EVERYTHING: dict[str, Any] = {
     "tags": ["vip", "beta"],
 }
 MOVING = {"updated_at", "etag"}
+# Makes programs, and enrolls a participant in all of them but for the last, which it returns after them.
+OF_255_PROGRAMS_IN_ALL_BUT_ONE = """
+    WITH added AS (
+        INSERT INTO programs (organization_id, program_id, name)
+        SELECT organization_id, gen_random_uuid(), 'program ' || n || ' of ' || participant_id
+        FROM participants, generate_series(1, 255) AS n
+        WHERE participant_id = %(id)s
+        RETURNING organization_id, program_id
+    ),
+    numbered AS (SELECT *, row_number() OVER () AS n FROM added),
+    enrolled AS (
+        INSERT INTO enrollments (organization_id, participant_id, program_id)
+        SELECT organization_id, %(id)s, program_id FROM numbered WHERE n < 255
+    )
+    SELECT program_id FROM numbered ORDER BY n
+"""
 
 
 @pytest.fixture
@@ -251,6 +267,35 @@ def test_an_unknown_program_is_not_found(client: Client, participant: Participan
     assert getattr(client, action)(participant["id"], str(uuid4())).code == "NOT_FOUND"
     assert getattr(client, action)(participant["id"], "one").fields == ["program_id"]
     assert client.get(participant["id"]).participant == participant
+
+
+def test_a_participant_is_in_at_most_256_programs_at_a_time(
+    client: Client, deployment: Deployment, participant: Participant, connection: psycopg.Connection[Any]
+) -> None:
+    one, last = deployment.tenant.program_id, deployment.tenant.other_program_id
+    participant_id, external_id = participant["id"], participant["external_id"]
+    *_, beyond = [str(program_id) for (program_id,) in connection.execute(OF_255_PROGRAMS_IN_ALL_BUT_ONE, participant)]
+    assert len(client.enroll(participant_id, last).participant["program_ids"]) == 256
+    full = client.get(participant_id).participant
+    for reply in (
+        client.enroll(participant_id, beyond),
+        client.create({"external_id": external_id, "first_name": "Joan", "program_id": beyond}),
+    ):
+        assert (reply.code, reply.violations) == ("INVALID_ARGUMENT", [("program_id", "TOO_MANY_PROGRAMS")])
+    assert client.get(participant_id).participant == full
+    # It can still change, and in what it is enrolled in already it is enrolled again.
+    repeated = client.create({"external_id": external_id, "first_name": "Joan", "program_id": one})
+    assert changed(client, full, repeated) == {"first_name": "Joan"}
+    assert client.enroll(participant_id, last).participant == repeated.participant
+    assert client.unenroll(participant_id, one).code == "OK"
+    with ThreadPoolExecutor(2) as pool:
+        ways = (
+            lambda: client.enroll(participant_id, one),
+            lambda: client.create({"external_id": external_id, "program_id": beyond}),
+        )
+        codes = sorted(future.result().code for future in [pool.submit(way) for way in ways])
+    assert codes == ["INVALID_ARGUMENT", "OK"]
+    assert len(client.get(participant_id).participant["program_ids"]) == 256
 
 
 def test_an_etag_is_a_precondition(client: Client, participant: Participant) -> None:

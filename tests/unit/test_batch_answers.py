@@ -54,7 +54,7 @@ def test_a_participant_of_the_largest_size_has_room() -> None:
         etag="0" * 27,
         attributes={f"{number:03}" + "k" * 125: "v" * 128 for number in range(256)},
         tags=[f"{number:03}" + "t" * 61 for number in range(256)],
-        program_ids=["0" * 36] * 20,
+        program_ids=["0" * 36] * 256,
         display_name=widest * 255,
         email=widest * 255,
         first_name=widest * 255,
@@ -66,6 +66,9 @@ def test_a_participant_of_the_largest_size_has_room() -> None:
     )
 
 
-def test_there_is_room_for_the_largest_batch() -> None:
+def test_there_is_room_for_the_largest_batches_of_two_organizations() -> None:
     request = BatchCreateParticipantsRequest(requests=[CreateParticipantRequest()] * 1_000)
-    assert Buffers(MAX_BYTES).try_acquire("one", room_of(request))
+    buffers = Buffers(MAX_BYTES)
+    assert buffers.try_acquire("one", room_of(request))
+    assert buffers.try_acquire("another", room_of(request))
+    assert room_of(request) < 100 << 20

@@ -233,8 +233,8 @@ class Participant(_message.Message):
 
     @_builtins.property
     def program_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The programs in which the participant is actively enrolled, as UUIDs, oldest enrollment first. Empty when it
-        is enrolled in none.
+        """The programs in which the participant is actively enrolled, as UUIDs, oldest enrollment first, at most 256. Empty
+        when it is enrolled in none.
         """
 
     @_builtins.property

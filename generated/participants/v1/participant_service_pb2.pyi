@@ -75,8 +75,8 @@ class CreateParticipantRequest(_message.Message):
     empty clears it.
     """
     program_id: _builtins.str
-    """A program of the caller's organization, as a UUID, to enroll the participant in. Absent enrolls it in none and
-    ends no enrollment; empty is refused.
+    """A program of the caller's organization, as a UUID, to enroll the participant in, which may be enrolled in at most
+    256 at a time. Absent enrolls it in none and ends no enrollment; empty is refused.
     """
     status: _participant_pb2.Participant.Status.ValueType
     """The status to set. Unspecified leaves it as it is, and creates the participant `ACTIVE`."""

@@ -178,10 +178,10 @@ class ParticipantServiceServicer:
 
     def EnrollParticipant(self, request, context):
         """Enrolls one participant in a program. Enrolling twice makes one enrollment; one that had ended becomes active
-        again, in its old place.
+        again, in its old place. A participant may be enrolled in at most 256 programs at a time.
 
-        Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
-        the participant locked.
+        Errors: `INVALID_ARGUMENT` where it would be in more; `NOT_FOUND` when there is no such participant or no such
+        program; `ABORTED` when another transaction keeps the participant locked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

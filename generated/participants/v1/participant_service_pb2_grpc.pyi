@@ -88,10 +88,10 @@ class ParticipantServiceStub:
     """
     EnrollParticipant: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.EnrollParticipantRequest, _participant_service_pb2.EnrollParticipantResponse]
     """Enrolls one participant in a program. Enrolling twice makes one enrollment; one that had ended becomes active
-    again, in its old place.
+    again, in its old place. A participant may be enrolled in at most 256 programs at a time.
 
-    Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
-    the participant locked.
+    Errors: `INVALID_ARGUMENT` where it would be in more; `NOT_FOUND` when there is no such participant or no such
+    program; `ABORTED` when another transaction keeps the participant locked.
     """
     UnenrollParticipant: _grpc.UnaryUnaryMultiCallable[_participant_service_pb2.UnenrollParticipantRequest, _participant_service_pb2.UnenrollParticipantResponse]
     """Ends one participant's enrollment in a program. If there is none, nothing changes.
@@ -173,10 +173,10 @@ class ParticipantServiceAsyncStub(ParticipantServiceStub):
     """
     EnrollParticipant: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.EnrollParticipantRequest, _participant_service_pb2.EnrollParticipantResponse]  # type: ignore[assignment]
     """Enrolls one participant in a program. Enrolling twice makes one enrollment; one that had ended becomes active
-    again, in its old place.
+    again, in its old place. A participant may be enrolled in at most 256 programs at a time.
 
-    Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
-    the participant locked.
+    Errors: `INVALID_ARGUMENT` where it would be in more; `NOT_FOUND` when there is no such participant or no such
+    program; `ABORTED` when another transaction keeps the participant locked.
     """
     UnenrollParticipant: _aio.UnaryUnaryMultiCallable[_participant_service_pb2.UnenrollParticipantRequest, _participant_service_pb2.UnenrollParticipantResponse]  # type: ignore[assignment]
     """Ends one participant's enrollment in a program. If there is none, nothing changes.
@@ -297,10 +297,10 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_participant_service_pb2.EnrollParticipantResponse, _abc.Awaitable[_participant_service_pb2.EnrollParticipantResponse]]:
         """Enrolls one participant in a program. Enrolling twice makes one enrollment; one that had ended becomes active
-        again, in its old place.
+        again, in its old place. A participant may be enrolled in at most 256 programs at a time.
 
-        Errors: `NOT_FOUND` when there is no such participant or no such program; `ABORTED` when another transaction keeps
-        the participant locked.
+        Errors: `INVALID_ARGUMENT` where it would be in more; `NOT_FOUND` when there is no such participant or no such
+        program; `ABORTED` when another transaction keeps the participant locked.
         """
 
     @_abc_1.abstractmethod

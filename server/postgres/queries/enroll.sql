@@ -1,13 +1,22 @@
 -- Enrolls one participant in a program, or ends its enrollment; a change of enrollments is one of the participant, whose
 -- revision moves on. See update.sql on what comes out.
 --
--- In: $1 the organization, $2 the participant, $3 the program, $4 whether the enrollment is to be active.
+-- In: $1 the organization, $2 the participant, $3 the program, $4 whether the enrollment is to be active, $5 in how many
+-- programs a participant may be enrolled.
 WITH before AS MATERIALIZED (
     SELECT
         p.*,
         e.active AS enrollment_active,
         coalesce(e.active, false) <> $4::boolean AS differs,
-        g.program_id IS NULL AS program_unknown
+        CASE
+            WHEN g.program_id IS NULL THEN 'unknown_program'
+            WHEN $4::boolean AND e.active IS NOT TRUE AND (
+                SELECT count(*)
+                FROM enrollments AS o
+                WHERE o.organization_id = $1::uuid AND o.participant_id = $2::uuid AND o.active
+            ) >= $5::int
+                THEN 'too_many_programs'
+        END AS refusal
     FROM participants AS p
     LEFT JOIN enrollments AS e
         ON e.organization_id = $1::uuid AND e.participant_id = $2::uuid AND e.program_id = $3::uuid
@@ -18,7 +27,7 @@ locked AS MATERIALIZED (
     SELECT p.ctid AS row_id
     FROM participants AS p
     WHERE p.organization_id = $1::uuid AND p.participant_id = $2::uuid
-        AND p.revision = (SELECT b.revision FROM before AS b WHERE b.differs AND NOT b.program_unknown)
+        AND p.revision = (SELECT b.revision FROM before AS b WHERE b.differs AND b.refusal IS NULL)
     FOR NO KEY UPDATE OF p SKIP LOCKED
 ),
 updated AS (
@@ -40,7 +49,7 @@ enrolled AS (
 )
 SELECT
     CASE
-        WHEN b.program_unknown THEN 'unknown_program'
+        WHEN b.refusal IS NOT NULL THEN b.refusal
         WHEN u.revision IS NOT NULL OR NOT b.differs THEN 'DONE'
     END AS outcome,
     b.participant_id::text AS id,

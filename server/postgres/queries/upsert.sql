@@ -11,9 +11,10 @@
 -- it: `programs` where no upsert names a program, `whole` where no caller wants more than the participant's names.
 --
 -- In: $1 whether to write new participants; $2 how many attributes a participant may have, $3 and $4 how many bytes of
--- attributes and of tags; then the upserts, an array for each of their fields, null where none of them has a value.
--- An absent value is null, and an empty profile field clears; keys do not repeat. Tags come as the text of an array
--- each: as one array of arrays they would all have to be equally many.
+-- attributes and of tags; then the upserts, an array for each of their fields, null where none of them has a value; and
+-- where one of them names a program, in how many a participant may be enrolled. An absent value is null, and an empty
+-- profile field clears; keys do not repeat. Tags come as the text of an array each: as one array of arrays they would
+-- all have to be equally many.
 WITH proposed AS MATERIALIZED (
     SELECT
         i.n - 1 AS n,
@@ -58,7 +59,15 @@ WITH proposed AS MATERIALIZED (
         -- texts: only what is large needs counting.
         coalesce(
             -- begin programs
-            CASE WHEN i.program_id IS NOT NULL AND g.program_id IS NULL THEN 'unknown_program' END,
+            CASE
+                WHEN i.program_id IS NOT NULL AND g.program_id IS NULL THEN 'unknown_program'
+                WHEN i.program_id IS NOT NULL AND e.active IS NOT TRUE AND (
+                    SELECT count(*)
+                    FROM enrollments AS o
+                    WHERE o.organization_id = i.organization_id AND o.participant_id = p.participant_id AND o.active
+                ) >= $17::int
+                    THEN 'too_many_programs'
+            END,
             -- end programs
             CASE
                 WHEN a.differ IS NOT FALSE
