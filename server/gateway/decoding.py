@@ -6,8 +6,9 @@ time. What is wrong with a body is reported all at once, with field paths.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 from buf.validate import validate_pb2
@@ -47,13 +48,25 @@ class MessageDecoder:
         `bound` are fields that stand elsewhere in the request. `refused` is told what is wrong with items of a batch,
         by their number; the message has an empty item in the place of each.
         """
+        *_, message = self.steps(body, bound or {}, {} if refused is None else refused)
+        assert message is not None
+        return message
+
+    def steps(
+        self, body: bytes, bound: Mapping[str, Any], refused: dict[int, status_pb2.Status]
+    ) -> Generator[Message | None]:
+        """Does what `decode` does in steps, one an item of a batch; the last yields the message."""
         fields = parsed(body)
-        violations = Violations(refused)
+        violations = Violations()
         if bound:
             for name in bound.keys() & fields.keys():
                 violations.add(name, "DUPLICATE_FIELD", "stands in the path, and so not in the body")
             fields |= bound
-        return self._decoded(fields, violations)
+        message = self._decoded(fields, violations)
+        if violations.batch is not None:
+            for _ in violations.batch(refused):
+                yield None
+        yield message
 
     def from_fields(self, fields: Mapping[str, Any]) -> Message:
         """Returns the message that has these fields, by name and with values as JSON has them, or raises
@@ -277,16 +290,23 @@ def _batch_setter(name: str, descriptor: Descriptor) -> Setter:
     decoder = MessageDecoder(descriptor)
 
     def set_batch(message: Message, value: Any, _path: str, violations: Violations) -> None:
-        items = getattr(message, name)
-        for number, item in enumerate(value):
-            try:
-                items.append(decoder.from_fields(as_object(item, "the item")))
-            except InvalidArgument as error:
-                # At once: what is wrong with an item is many objects, and in these words few bytes.
-                violations.refused[number] = item_status(error)
-                items.add()
+        # Once nothing else is found to be wrong.
+        violations.batch = functools.partial(_decode_items, decoder, getattr(message, name), value)
 
     return set_batch
+
+
+def _decode_items(
+    decoder: MessageDecoder, items: Any, values: list[Any], refused: dict[int, status_pb2.Status]
+) -> Iterator[None]:
+    for number, value in enumerate(values):
+        try:
+            items.append(decoder.from_fields(as_object(value, "the item")))
+        except InvalidArgument as error:
+            # At once: what is wrong with an item is many objects, and in these words few bytes.
+            refused[number] = item_status(error)
+            items.add()
+        yield
 
 
 def _is_text(field: FieldDescriptor) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,12 +97,11 @@ class Endpoint:
                 return self._decoder.from_fields(fields)
             own_deadline = math.inf if waits is None else deadline
             received = await body.received(self._buffers, organization_id, own_deadline)
-            decode = functools.partial(self._decoder.decode, received, fields, refused)
             if len(received) > LARGE_BYTES:
-                with_room = functools.partial(self._with_room, organization_id, PARSED_BYTES * len(received), decode)
-                message = await self._interceptor.stints.run(with_room)
+                steps = self._steps_of_large(organization_id, received, fields, refused)
+                message = await self._interceptor.stints.run(steps, deadline)
             else:
-                message = decode()
+                message = self._decoder.decode(received, fields, refused)
             is_basic = self._basic_view is not None and getattr(message, "view", None) == self._basic_view
             return message
 
@@ -124,10 +122,12 @@ class Endpoint:
         )
         return self._answer(response, self._basic_encoder if is_basic else self._encoder)
 
-    def _with_room(self, organization_id: str, size: int, decode: Callable[[], Message]) -> Message:
-        # Whether or not there is any: lest it pass for memory that nobody accounts for.
-        with self._buffers.changed(organization_id, size):
-            return decode()
+    def _steps_of_large(
+        self, organization_id: str, body: bytes, fields: Mapping[str, Any], refused: dict[int, status_pb2.Status]
+    ) -> Generator[Message | None]:
+        # Whether or not there is room: lest it pass for memory that nobody accounts for.
+        with self._buffers.changed(organization_id, PARSED_BYTES * len(body)):
+            yield from self._decoder.steps(body, fields, refused)
 
     def _answer(self, response: Response, encoder: MessageEncoder) -> Answer:
         if isinstance(response, BatchAnswer):

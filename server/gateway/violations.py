@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from google.rpc import status_pb2
 
 from server.errors import MAX_VIOLATIONS, FieldViolation, InvalidArgument
@@ -10,13 +12,14 @@ from server.errors import MAX_VIOLATIONS, FieldViolation, InvalidArgument
 class Violations:
     """The first of the violations, and how many there are: a small body can have very many.
 
-    `refused` is what is said of items that are wrong by themselves and spoil no other, by their number in the request.
+    `batch` decodes the items of a batch, one a step, and is given where to put what is wrong with each by its number:
+    such an item spoils no other.
     """
 
-    def __init__(self, refused: dict[int, status_pb2.Status] | None = None) -> None:
+    def __init__(self) -> None:
         self._listed: list[FieldViolation] = []
         self.count = 0
-        self.refused = {} if refused is None else refused
+        self.batch: Callable[[dict[int, status_pb2.Status]], Iterator[None]] | None = None
 
     def add(self, field: str, reason: str, message: str) -> None:
         """Counts one more."""

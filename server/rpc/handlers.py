@@ -156,16 +156,16 @@ class IncomingCall:
         message = await rpc.receiver.receive(self._context, self._task, self._room, organization_id, deadline)
         rpc.callers.ledger.arrived(self._context, len(message))
         if len(message) > LARGE_BYTES or is_compressed(message):
-            request = await rpc.interceptor.stints.run(lambda: self._parse_large(message))
+            request = await rpc.interceptor.stints.run(self._parse_large(message), deadline)
         else:
             request = _parsed(rpc, message)
         self._room.resize(rpc.call_bytes)
         return request
 
-    def _parse_large(self, message: bytes) -> Message:
+    def _parse_large(self, message: bytes) -> Generator[Message]:
         # Lest it pass for what is sent outside of calls.
         with self._room.resized(PARSED_BYTES * (MAX_REQUEST_BYTES if is_compressed(message) else len(message))):
-            return _parsed(self._rpc, message)
+            yield _parsed(self._rpc, message)
 
     def _close(self, _task: object) -> None:
         self._room.release()
