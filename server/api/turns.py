@@ -193,9 +193,10 @@ class Turns:
 
     def _begin_period(self, now: float) -> None:
         self._before = self._present if now < self._period_ends + PERIOD else set()
-        self._present = set()
         self._period_ends = now + PERIOD
         self._queues = {key: queue for key, queue in self._queues.items() if queue.begun or queue.kept or queue.waiting}
+        # Who has calls from before still calls.
+        self._present = {organization_id for organization_id, _ in self._queues}
         self._count_organizations()
 
     def _count_organizations(self) -> None:

@@ -39,4 +39,6 @@ class Violations:
 
 def shown(name: str) -> str:
     """Returns a caller's key so that it can be shown: whole characters, and not too many."""
+    if name.isascii() and len(name) <= 100:
+        return name
     return name[:100].encode(errors="backslashreplace").decode()

@@ -191,6 +191,20 @@ async def test_all_begin_once_the_others_have_not_called_for_long(calls: Calls) 
     assert calls.begun == names
 
 
+async def test_one_whose_calls_still_wait_still_calls(calls: Calls) -> None:
+    calls.begin("flood", BATCH).keep()
+    calls.begin("other").end()
+    assert isinstance(calls.call("flood", BATCH, "waiting"), asyncio.Task)
+    await settle()
+    for _ in range(5):
+        # The other calls, and the first makes no new calls: it has enough of them here.
+        calls.pass_time(turns.PERIOD)
+        calls.begin("other").end()
+    await settle()
+    assert calls.turns.crowded
+    assert "waiting" not in calls.begun
+
+
 async def test_one_that_comes_while_others_wait_goes_behind_them(calls: Calls) -> None:
     first, *_ = calls.crowd()
     calls.wait("a")
