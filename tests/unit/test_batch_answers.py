@@ -19,11 +19,14 @@ from server.gateway.encoding import MessageEncoder
 Item = BatchCreateParticipantsResponse.Item
 
 
-def _answer(sizes: list[int]) -> tuple[BatchAnswer, BatchCreateParticipantsResponse]:
+def _answer(sizes: list[int], attribute: str = "") -> tuple[BatchAnswer, BatchCreateParticipantsResponse]:
     """Returns an answer in pieces with so many results each, and the same as one message."""
     answer, whole = BatchAnswer(Room(Buffers())), BatchCreateParticipantsResponse()
     for size in sizes:
-        items = [Item(participant=Participant(external_id=f"{number} of {size}")) for number in range(size)]
+        items = [
+            Item(participant=Participant(external_id=f"{number} of {size}", attributes={"key": attribute}))
+            for number in range(size)
+        ]
         answer.add(BatchCreateParticipantsResponse(results=items))
         whole.results.extend(items)
     return answer, whole
@@ -44,6 +47,14 @@ def test_in_json_the_pieces_are_the_whole(sizes: list[int], with_empty: bool) ->
     encoder = MessageEncoder(whole.DESCRIPTOR, with_empty=with_empty)
     pieces = b"".join(encoder.encode_in_pieces(answer.messages()))
     assert json.loads(pieces) == json.loads(encoder.encode(whole))
+
+
+def test_of_large_items_few_are_encoded_at_once() -> None:
+    answer, whole = _answer([25, 1, 24], "\x01" * 64_000)
+    encoder = MessageEncoder(whole.DESCRIPTOR)
+    pieces = list(encoder.encode_in_pieces(answer.messages()))
+    assert max(map(len, pieces)) < 2 << 20
+    assert json.loads(b"".join(pieces)) == json.loads(encoder.encode(whole))
 
 
 def test_a_participant_of_the_largest_size_has_room() -> None:
