@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Iterator
 from io import BytesIO
@@ -9,6 +10,7 @@ from io import BytesIO
 from participants.v1 import participant_service_pb2 as messages
 
 from server.api.buffers import Room
+from server.api.stints import LARGE_BYTES
 from server.participants.model import (
     MAX_ATTRIBUTE_BYTES,
     MAX_ATTRIBUTES,
@@ -39,19 +41,22 @@ class BatchAnswer:
         self.size += len(data)
         self._pieces.append(data)
 
-    def SerializeToString(self) -> bytes:  # noqa: N802  # as messages have it
-        """Returns the whole, and forgets each piece on the way."""
+    async def joined(self) -> bytes:
+        """Returns the whole, and forgets each piece on the way. Others have the event loop between large ones."""
         if len(self._pieces) == 1:
             return self._pieces.popleft()
         whole = BytesIO()
         while self._pieces:
-            whole.write(self._pieces.popleft())
+            piece = self._pieces.popleft()
+            whole.write(piece)
+            if len(piece) > LARGE_BYTES:
+                await asyncio.sleep(0)
         # Not a copy.
         return whole.getvalue()
 
     def whole(self) -> messages.BatchCreateParticipantsResponse:
         """Returns the message; for one that is not large."""
-        return messages.BatchCreateParticipantsResponse.FromString(self.SerializeToString())
+        return messages.BatchCreateParticipantsResponse.FromString(b"".join(self._pieces))
 
     def messages(self) -> Iterator[messages.BatchCreateParticipantsResponse]:
         """Yields the pieces, and forgets each."""

@@ -124,12 +124,8 @@ class IncomingCall:
                     peer=context.peer,
                     known=self._open,
                 )
-                answer = response.SerializeToString()
+                answer = await self._serialized(response)
                 callers.ledger.answered(context, len(answer))
-                if ANSWER_COPIES * len(answer) > rpc.call_bytes:
-                    self._room.resize(ANSWER_COPIES * len(answer))
-                if isinstance(response, BatchAnswer):
-                    response.room.release()
             except ServiceError as error:
                 await callers.wasted.refused(context, self._metadata_bytes, error)
                 # Without the frames, of which this is one.
@@ -161,6 +157,22 @@ class IncomingCall:
             request = _parsed(rpc, message)
         self._room.resize(rpc.call_bytes)
         return request
+
+    async def _serialized(self, response: Response) -> bytes:
+        if not isinstance(response, BatchAnswer):
+            answer = response.SerializeToString()
+            self._hold(answer)
+            return answer
+        try:
+            answer = await response.joined()
+            self._hold(answer)
+        finally:
+            response.room.release()
+        return answer
+
+    def _hold(self, answer: bytes) -> None:
+        if ANSWER_COPIES * len(answer) > self._rpc.call_bytes:
+            self._room.resize(ANSWER_COPIES * len(answer))
 
     def _parse_large(self, message: bytes) -> Generator[Message]:
         # Lest it pass for what is sent outside of calls.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -33,11 +34,22 @@ def _answer(sizes: list[int], attribute: str = "") -> tuple[BatchAnswer, BatchCr
 
 
 @pytest.mark.parametrize("sizes", [[], [1], [2, 3, 1]])
-def test_on_the_wire_the_pieces_are_the_whole(sizes: list[int]) -> None:
+async def test_on_the_wire_the_pieces_are_the_whole(sizes: list[int]) -> None:
     answer, whole = _answer(sizes)
     assert answer.size == len(whole.SerializeToString())
-    assert answer.SerializeToString() == whole.SerializeToString()
+    assert await answer.joined() == whole.SerializeToString()
     assert _answer(sizes)[0].whole() == whole
+
+
+async def test_between_large_pieces_others_have_the_event_loop() -> None:
+    answer, whole = _answer([2] * 10, "x" * 50_000)
+    joined = asyncio.ensure_future(answer.joined())
+    turns_of_others = 0
+    while not joined.done():
+        await asyncio.sleep(0)
+        turns_of_others += 1
+    assert turns_of_others >= 10
+    assert await joined == whole.SerializeToString()
 
 
 @pytest.mark.parametrize("sizes", [[1], [2, 3, 1]])
