@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 
 from participants.v1 import participant_service_pb2 as messages
@@ -24,33 +24,27 @@ from server.participants.model import (
 # asked for, what may be wrong with it.
 MAX_FULL_BYTES = MAX_ATTRIBUTE_BYTES + 8 * MAX_ATTRIBUTES + MAX_TAG_BYTES + 3 * MAX_TAGS + 38 * MAX_PROGRAMS + 5_632
 MAX_BASIC_BYTES = 6 << 10
+# Others have the event loop each time so many bytes, or one result, have been joined or encoded.
+PART_BYTES = 256 << 10
 
 
 class BatchAnswer:
-    """The message in pieces, each of which is the message with some of the results: one behind the other they are the
+    """The message in pieces, each of which is the message with one of the results: one behind the other they are the
     whole on the wire. `room` is held until whoever sends the answer releases it."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, pieces: Iterable[bytes], room: Room) -> None:
+        self._pieces = deque(pieces)
+        self.size = sum(map(len, self._pieces))
         self.room = room
-        self.size = 0
-        self._pieces: deque[bytes] = deque()
-
-    def add(self, piece: messages.BatchCreateParticipantsResponse) -> None:
-        """Adds results."""
-        data = piece.SerializeToString()
-        self.size += len(data)
-        self._pieces.append(data)
 
     async def joined(self) -> bytes:
-        """Returns the whole, and forgets each piece on the way. Others have the event loop between large ones."""
-        if len(self._pieces) == 1:
-            return self._pieces.popleft()
+        """Returns the whole, and forgets each piece on the way; others have the event loop meanwhile."""
+        if self.size <= LARGE_BYTES:
+            return b"".join(self._pieces)
         whole = BytesIO()
         while self._pieces:
-            piece = self._pieces.popleft()
-            whole.write(piece)
-            if len(piece) > LARGE_BYTES:
-                await asyncio.sleep(0)
+            whole.write(self._next())
+            await asyncio.sleep(0)
         # Not a copy.
         return whole.getvalue()
 
@@ -59,9 +53,17 @@ class BatchAnswer:
         return messages.BatchCreateParticipantsResponse.FromString(b"".join(self._pieces))
 
     def messages(self) -> Iterator[messages.BatchCreateParticipantsResponse]:
-        """Yields the pieces, and forgets each."""
+        """Yields the message in parts that are not large, and forgets each piece."""
         while self._pieces:
-            yield messages.BatchCreateParticipantsResponse.FromString(self._pieces.popleft())
+            yield messages.BatchCreateParticipantsResponse.FromString(self._next())
+
+    def _next(self) -> bytes:
+        """Forgets some pieces, and returns them as one."""
+        some, size = [], 0
+        while self._pieces and size < PART_BYTES:
+            some.append(self._pieces.popleft())
+            size += len(some[-1])
+        return b"".join(some)
 
 
 def room_of(request: messages.BatchCreateParticipantsRequest) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -108,18 +107,17 @@ def answer(response: Answer, participant: Participant) -> Answer:
     return response
 
 
-def add_results(
-    response: messages.BatchCreateParticipantsResponse, outcomes: Iterable[Outcome | status_pb2.Status]
-) -> None:
-    """Adds results to the answer to BatchCreateParticipants."""
+def batch_result(outcome: Outcome | status_pb2.Status) -> bytes:
+    """Returns the answer to a batch with one result, as bytes: one behind the other they are the whole on the wire."""
+    response = messages.BatchCreateParticipantsResponse()
     add = response.results.add
-    for outcome in outcomes:
-        if isinstance(outcome, Written):
-            fill(add(result=_RESULT_NUMBERS[outcome.result]).participant, outcome.participant)
-        elif isinstance(outcome, Rejected):
-            add(status=item_status(outcome.error))
-        else:
-            add(status=outcome)
+    if isinstance(outcome, Written):
+        fill(add(result=_RESULT_NUMBERS[outcome.result]).participant, outcome.participant)
+    elif isinstance(outcome, Rejected):
+        add(status=item_status(outcome.error))
+    else:
+        add(status=outcome)
+    return response.SerializeToString()
 
 
 def item_status(error: ServiceError) -> status_pb2.Status:

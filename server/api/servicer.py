@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 
 from google.protobuf.empty_pb2 import Empty
 from participants.v1 import participant_service_pb2 as messages
@@ -18,7 +17,7 @@ from server.api.batch_answers import BatchAnswer, room_of
 from server.api.buffers import Buffers, Room
 from server.api.call import Call
 from server.api.changes import update_from_request, update_from_status_request
-from server.api.conversion import add_results, answer, create_response, item_status, upsert_from_request
+from server.api.conversion import answer, batch_result, create_response, upsert_from_request
 from server.api.listing import list_response, listing_from_request
 from server.api.turns import Turns
 from server.api.validation import validate
@@ -34,10 +33,10 @@ logger = logging.getLogger(__name__)
 # organizations call.
 SLICE, SLICE_AMONG_OTHERS = 100, 25
 
-SERVICE = messages.DESCRIPTOR.services_by_name["ParticipantService"]
+# A fault of ours with one item must spoil no other.
+_FAULT = "an item of a batch failed, request id %s"
 
-# Stands for an item of which it is known already what is said of it.
-_REFUSED = Rejected(Internal())
+SERVICE = messages.DESCRIPTOR.services_by_name["ParticipantService"]
 
 
 class ParticipantServicer(ParticipantServiceServicer):
@@ -149,34 +148,15 @@ class ParticipantServicer(ParticipantServiceServicer):
         self, request: messages.BatchCreateParticipantsRequest, call: Call, room: Room
     ) -> BatchAnswer:
         whole = request.view != messages.BatchCreateParticipantsRequest.BASIC
-        upserts: list[Upsert | Rejected] = []
-        # What is wrong with an item is many objects, and in these words few bytes.
-        refusals = dict(call.refused)
+        items: list[Upsert | bytes] = []
         for number, item in enumerate(request.requests):
-            upsert = _REFUSED if number in refusals else _upsert_or_rejected(item, call, whole=whole)
-            if isinstance(upsert, Rejected) and upsert is not _REFUSED:
-                refusals[number] = item_status(_told(upsert.error, call))
-                upsert = _REFUSED
-            upserts.append(upsert)
+            refusal = call.refused.get(number)
+            items.append(_upsert_or_result(item, call, whole=whole) if refusal is None else batch_result(refusal))
             # To say all that is wrong with an item takes as long as many that are fine.
-            if number % self._slice == 0 or upsert is _REFUSED:
+            if number % self._slice == 0 or isinstance(items[-1], bytes):
                 await asyncio.sleep(0)
-        outcomes: deque[Outcome] = deque(await self._participants.upsert_all(upserts, call.deadline))
-        answer = BatchAnswer(room)
-        for first in range(0, len(upserts), SLICE_AMONG_OTHERS):
-            piece = messages.BatchCreateParticipantsResponse()
-            numbers = range(first, min(first + SLICE_AMONG_OTHERS, len(upserts)))
-            # Of what has been converted nothing is kept.
-            each = [(number, outcomes.popleft()) for number in numbers]
-            add_results(
-                piece, [refusals.pop(number, None) or _with_request_id(outcome, call) for number, outcome in each]
-            )
-            answer.add(piece)
-            # Of what is known by now no more is held than it takes.
-            room.resize(answer.size + room_of(request) * len(outcomes) // len(upserts))
-            if (first + SLICE_AMONG_OTHERS) % self._slice == 0:
-                await asyncio.sleep(0)
-        return answer
+        results = await self._participants.upsert_all(items, call.deadline, lambda outcome: _result(outcome, call))
+        return BatchAnswer(results, room)
 
     @property
     def _slice(self) -> int:
@@ -195,20 +175,23 @@ class ParticipantServicer(ParticipantServiceServicer):
         )
 
 
-def _upsert_or_rejected(request: messages.CreateParticipantRequest, call: Call, *, whole: bool) -> Upsert | Rejected:
+def _upsert_or_result(request: messages.CreateParticipantRequest, call: Call, *, whole: bool) -> Upsert | bytes:
     try:
         return upsert_from_request(request, call.organization_id, whole=whole)
     except ServiceError as error:
-        # The traceback would keep all that led to the error, for each item of the batch.
-        return Rejected(error.with_traceback(None))
+        return _result(Rejected(error), call)
     except Exception:
-        # A fault of ours with one item must spoil no other.
-        logger.exception("an item of a batch failed, request id %s", call.request_id)
-        return Rejected(Internal())
+        logger.exception(_FAULT, call.request_id)
+        return _result(Rejected(Internal()), call)
 
 
-def _with_request_id(outcome: Outcome, call: Call) -> Outcome:
-    return Rejected(_told(outcome.error, call)) if isinstance(outcome, Rejected) else outcome
+def _result(outcome: Outcome, call: Call) -> bytes:
+    """Returns the result of an item; raises nothing. An outcome may be many objects, and this is few bytes."""
+    try:
+        return batch_result(Rejected(_told(outcome.error, call)) if isinstance(outcome, Rejected) else outcome)
+    except Exception:
+        logger.exception(_FAULT, call.request_id)
+        return batch_result(Rejected(Internal(call.request_id)))
 
 
 def _told(error: ServiceError, call: Call) -> ServiceError:

@@ -24,8 +24,6 @@ Encoder = Callable[[Any], Any]
 
 # JavaScript's numbers do not hold all of these.
 _AS_TEXT = {FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64}
-# In bytes of a message; as JSON it can have six times as many.
-_BYTES_AT_ONCE = 256 << 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -45,15 +43,13 @@ class MessageEncoder:
 
     def encode_in_pieces(self, messages: Iterable[Message]) -> Iterator[bytes]:
         """Yields the JSON of a message that has one field, a repeated one, and that comes in pieces, of which each is
-        the message with some of the items. Of large items few are encoded at once: others wait meanwhile."""
-        (name, encoded, _), *_ = self._fields
-        before = b'{"%b":[' % name.encode()
+        the message with some of the items."""
+        (name, _, _), *_ = self._fields
+        before = opening = b'{"%b":[' % name.encode()
         for message in messages:
-            items = getattr(message, name)
-            at_once = max(1, len(items) * _BYTES_AT_ONCE // message.ByteSize())
-            for first in range(0, len(items), at_once):
-                yield before + orjson.dumps(encoded(items[first : first + at_once]))[1:-1]
-                before = b","
+            items = self.encode(message)[len(opening) : -2]
+            yield before + items
+            before = b","
         yield b"]}"
 
     def _value(self, message: Message) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from server.participants.listing import Listing, Page
 from server.participants.model import Outcome, Participant, Retry, Update, Upsert
@@ -67,14 +67,16 @@ class UpsertWriter(Protocol):
         deadline: float,
         *,
         bulk: bool = False,
+        keep: Callable[[Outcome], Any] | None = None,
         on_wait: Callable[[], None] | None = None,
-    ) -> asyncio.Future[Sequence[Outcome]]:
+    ) -> asyncio.Future[Sequence[Any]]:
         """Queues upserts of one organization, at least one, and returns the future of what becomes of each, in order.
 
         Each is an upsert of its own; those of one key apply in order. `deadline` is on the event loop's clock, and no
-        write begins after it. `bulk` goes behind what is not. `on_wait` is called when one has to wait for others of
-        its participant, or for a lock; maybe again. Cancelling the future, and then calling `withdraw`, withdraws all
-        that is not being written.
+        write begins after it. `bulk` goes behind what is not. `keep` is given each Outcome as soon as it is there, and
+        returns what is kept of it until the last is; it raises nothing. `on_wait` is called when one has to wait for
+        others of its participant, or for a lock; maybe again. Cancelling the future, and then calling `withdraw`,
+        withdraws all that is not being written.
         """
 
     def withdraw(self) -> None:

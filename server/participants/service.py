@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from server.errors import FieldViolation, InvalidArgument
 from server.participants.model import MAX_TAG_LENGTH, Outcome, Rejected, Upsert, Written
 from server.participants.repository import UpsertWriter
+
+Kept = TypeVar("Kept")
 
 
 class Participants:
@@ -25,6 +28,7 @@ class Participants:
         """
         upsert.tags = normalized_tags(upsert.tags)
         try:
+            outcome: Outcome
             (outcome,) = await self._writer.submit([upsert], deadline, on_wait=on_wait)
         except asyncio.CancelledError:
             self._writer.withdraw()
@@ -33,31 +37,33 @@ class Participants:
             raise outcome.error
         return outcome
 
-    async def upsert_all(self, upserts: Sequence[Upsert | Rejected], deadline: float) -> Sequence[Outcome]:
-        """Upserts each on its own, and returns in order what became of each.
+    async def upsert_all(
+        self, upserts: Sequence[Upsert | Kept], deadline: float, keep: Callable[[Outcome], Kept]
+    ) -> Sequence[Kept]:
+        """Upserts each on its own, and returns in order what `keep` makes of what became of each (see UpsertWriter).
 
-        What is rejected already stays so. Upserts of the same participant apply in order.
+        What is kept already stays so. Upserts of the same participant apply in order.
         """
-        submitted = [_with_normalized_tags(upsert) for upsert in upserts]
-        wanted = [upsert for upsert in submitted if not isinstance(upsert, Rejected)]
-        outcomes = iter(await self._write_all(wanted, deadline) if wanted else ())
-        return [upsert if isinstance(upsert, Rejected) else next(outcomes) for upsert in submitted]
+        submitted = [_normalized(upsert, keep) if isinstance(upsert, Upsert) else upsert for upsert in upserts]
+        wanted = [upsert for upsert in submitted if isinstance(upsert, Upsert)]
+        kept = iter(await self._write_all(wanted, deadline, keep) if wanted else ())
+        return [next(kept) if isinstance(upsert, Upsert) else upsert for upsert in submitted]
 
-    async def _write_all(self, upserts: Sequence[Upsert], deadline: float) -> Sequence[Outcome]:
+    async def _write_all(
+        self, upserts: Sequence[Upsert], deadline: float, keep: Callable[[Outcome], Kept]
+    ) -> Sequence[Kept]:
         try:
-            return await self._writer.submit(upserts, deadline, bulk=True)
+            return await self._writer.submit(upserts, deadline, bulk=True, keep=keep)
         except asyncio.CancelledError:
             self._writer.withdraw()
             raise
 
 
-def _with_normalized_tags(upsert: Upsert | Rejected) -> Upsert | Rejected:
-    if isinstance(upsert, Rejected):
-        return upsert
+def _normalized(upsert: Upsert, keep: Callable[[Outcome], Kept]) -> Upsert | Kept:
     try:
         upsert.tags = normalized_tags(upsert.tags)
     except InvalidArgument as error:
-        return Rejected(error)
+        return keep(Rejected(error))
     return upsert
 
 

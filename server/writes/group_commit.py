@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from server.errors import Conflict, DeadlineExceeded, Overloaded, Unavailable
 from server.participants.model import Outcome, Rejected, Retry, Upsert
@@ -70,8 +71,9 @@ class GroupCommit:
         deadline: float,
         *,
         bulk: bool = False,
+        keep: Callable[[Outcome], Any] | None = None,
         on_wait: Callable[[], None] | None = None,
-    ) -> asyncio.Future[Sequence[Outcome]]:
+    ) -> asyncio.Future[Sequence[Any]]:
         """Queues upserts of one organization, and returns the future of what becomes of each (see UpsertWriter).
 
         They are Rejected with Overloaded, at once, all of them when their organization has its share of the room, and
@@ -80,7 +82,7 @@ class GroupCommit:
         organization_id, count = upserts[0].organization_id, len(upserts)
         size = upserts[0].size if count == 1 else sum([upsert.size for upsert in upserts])
         submission = Submission(
-            organization_id, [None] * count, size, deadline, bulk, self._loop.create_future(), on_wait,
+            organization_id, [None] * count, size, deadline, bulk, self._loop.create_future(), keep, on_wait,
             current_trace.get(), count,
         )  # fmt: skip
         if not self._admission.admit(organization_id, count, size):
@@ -132,7 +134,7 @@ class GroupCommit:
             message = "the deadline would pass before the upsert has its turn; retry"
             refusal = Overloaded(message, reason="DEADLINE_BEFORE_TURN")
             self._observe_refusal(refusal, pending.submission)
-            pending.submission.outcomes[pending.position] = Rejected(refusal)
+            pending.submission.settle(pending.position, Rejected(refusal))
             self._leave(pending.submission)
         elif self._order.enter(pending):
             batcher.add(pending)
@@ -161,7 +163,7 @@ class GroupCommit:
         if isinstance(outcome, Retry):
             self._run_again(pending, alone=outcome is RETRY_ALONE)
             return
-        pending.submission.outcomes[pending.position] = outcome
+        pending.submission.settle(pending.position, outcome)
         self._release(pending)
 
     def _run_again(self, pending: PendingUpsert, *, alone: bool) -> None:
@@ -198,7 +200,7 @@ class GroupCommit:
             return
         if not submission.future.done():
             # Each has an outcome: an upsert is released once it is settled, or once nobody waits for it.
-            submission.future.set_result(submission.outcomes)  # type: ignore[arg-type]
+            submission.future.set_result(submission.outcomes)
         self._held.remove(submission)
         self._deadlines.discard(submission)
         self._admission.release(submission.organization_id, len(submission.outcomes), submission.size)

@@ -18,17 +18,19 @@ class Submission:
     """Upserts of one organization that came together, and the caller who waits for what becomes of all of them.
 
     It is held from submit until the last of its upserts is released; `left` counts those that are not. `outcomes` are
-    in the order of the upserts, None for one of which nothing is known yet. `size` is about the bytes of them all.
+    in the order of the upserts, each as `keep` makes it, if there is one, and None for one of which nothing is known
+    yet. `size` is about the bytes of them all.
     `deadline` is on the event loop's clock, and `bulk` says which queue they go to. `trace` is the call's, for whoever
     observes; `on_wait` is told when one of them waits for its participant; `bucket` is where `Deadlines` keeps it.
     """
 
     organization_id: str
-    outcomes: list[Outcome | None]
+    outcomes: list[Any]
     size: int
     deadline: float
     bulk: bool
-    future: asyncio.Future[Sequence[Outcome]]
+    future: asyncio.Future[Sequence[Any]]
+    keep: Callable[[Outcome], Any] | None
     on_wait: Callable[[], None] | None
     trace: Any
     left: int
@@ -43,10 +45,15 @@ class Submission:
         """Whether somebody waits still who has time."""
         return self.deadline > now and not self.future.done()
 
+    def settle(self, position: int, outcome: Outcome) -> None:
+        """Notes what became of one of the upserts."""
+        self.outcomes[position] = outcome if self.keep is None else self.keep(outcome)
+
     def finish(self, rest: Rejected) -> None:
         """Tells the caller what is known; of upserts of which nothing is, the same."""
         if not self.future.done():
-            self.future.set_result([rest if outcome is None else outcome for outcome in self.outcomes])
+            kept = rest if self.keep is None else self.keep(rest)
+            self.future.set_result([kept if outcome is None else outcome for outcome in self.outcomes])
 
 
 @dataclass(slots=True, eq=False)

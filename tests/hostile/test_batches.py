@@ -18,7 +18,7 @@ from tests.conftest import Deployment
 from tests.hostile.bystanders import IS_ALONE
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire
-from tests.hostile.others import WORST_BESIDE_TESTS, others_unhurt
+from tests.hostile.others import others_unhurt
 from tests.support import loopback
 from tests.support.clients import GrpcClient
 from tests.support.process import eventually
@@ -33,7 +33,7 @@ PATH = "/v1/participants:batchCreate"
 BATCH = f"{SERVICE}/BatchCreateParticipants"
 # How many participants there are of the largest size.
 LARGE = 1_000
-# What batches may take while they are made, wait or lie unread; one that is answered in full has up to 94 MiB.
+# What batches may take while they are made, wait or lie unread; one that is answered in full has up to 96 MiB.
 MOST_BYTES = 310 * MEBIBYTE
 MOST_CALLERS = 32
 # The large answers of these, all made at once, would take three times as much.
@@ -107,7 +107,7 @@ def test_large_answers_over_http(
 ) -> None:
     before = resident_bytes(deployment.service)
     data = _posted(deployment.tenant.key, _names(large))
-    with others_unhurt(deployment, WORST_BESIDE_TESTS), _http_crowd(deployment, data, reads=reads):
+    with others_unhurt(deployment), _http_crowd(deployment, data, reads=reads):
         pass
     assert most_resident_bytes(deployment.service) - before < MOST_BYTES
     _until_answered(deployment)
@@ -126,7 +126,7 @@ def test_large_answers_over_grpc(deployment: Deployment, large: messages.BatchCr
     def connect() -> Wire:
         return Wire(deployment.service.grpc_address, window=0)
 
-    with others_unhurt(deployment, WORST_BESIDE_TESTS), crowd(CALLERS, connect, attack):
+    with others_unhurt(deployment), crowd(CALLERS, connect, attack):
         pass
     assert most_resident_bytes(deployment.service) - before < MOST_BYTES
     _until_answered(deployment)
