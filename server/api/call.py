@@ -18,7 +18,7 @@ from server.api.batch_answers import BatchAnswer
 from server.api.stints import Stints
 from server.api.turns import BATCH, CALL, Kind, Turn, Turns
 from server.auth.authenticator import Authenticator
-from server.errors import Internal, ServiceError
+from server.errors import DeadlineExceeded, Internal, ServiceError
 from server.operations.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -156,6 +156,14 @@ class Interceptor:
                 key=key, metadata=metadata,
                 request_id=lambda: request_id_from(metadata), peer=peer,
             )  # fmt: skip
+
+    def expired(self, name: str, peer: Callable[[], str]) -> None:
+        """Counts a call whose deadline had passed before anything was known of it."""
+        span = self._telemetry.call_started(name, {})
+        self._telemetry.call_ended(
+            name, DeadlineExceeded.code.name, time.perf_counter(), span=span, reason=DeadlineExceeded.reason,
+            organization_id=None, key=None, metadata={}, request_id=lambda: "", peer=peer,
+        )  # fmt: skip
 
     async def _turn(self, organization_id: str, kind: Kind, deadline: float) -> Turn:
         turn = self._turns.try_begin(organization_id, kind)

@@ -19,6 +19,8 @@ from server.rpc.handlers import Rpc
 # Of each RPC, each time the event loop comes round: few enough for all else that it has to see to, and enough to share
 # statements. Whoever calls beyond that waits in grpcio.
 AT_ONCE = 16
+# Within this time, in seconds, grpcio answers a call whose deadline has passed; let go before, it would be CANCELLED.
+ABOUT_NOW = 0.05
 
 
 class Server(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
@@ -67,12 +69,22 @@ class Server(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
                 self._last.set_exception(error)
             return
         self._take_next(method)
-        if self._gate.have_to_wait and not await self._gate.may_begin(self._context(call)):
-            return
         name = method.decode()
-        answer = cygrpc._handle_stream_unary_rpc(self._rpcs[name], call, self._event_loop)  # noqa: SLF001
+        rpc, context = self._rpcs[name], self._context(call)
+        if context.time_remaining() == 0:
+            # Its caller has given up. Where callers do so sooner than they are taken in, others wait behind such calls.
+            rpc.expired(context)
+            self._event_loop.call_later(ABOUT_NOW, _let_go, call)
+            return
+        if self._gate.have_to_wait and not await self._gate.may_begin(context):
+            return
+        answer = cygrpc._handle_stream_unary_rpc(rpc, call, self._event_loop)  # noqa: SLF001
         await cygrpc._schedule_rpc_coro(answer, call, self._event_loop, name)  # noqa: SLF001
 
     def _context(self, call: object) -> Context:
         context: Context = cygrpc._ServicerContext(call, None, None, self._event_loop)  # noqa: SLF001
         return context
+
+
+def _let_go(_call: object) -> None:
+    pass

@@ -88,6 +88,10 @@ class Rpc:
             return refuse(context, self.callers.gate)
         return IncomingCall(self, context, fields, size).answer()
 
+    def expired(self, context: Context) -> None:
+        """Counts a call that is not taken in any more."""
+        self.interceptor.expired(self.name, context.peer)
+
 
 class IncomingCall:
     """One call of an RPC, whose metadata is known."""

@@ -29,6 +29,8 @@ from tests.support.clients import GrpcClient, Reply
 CREATE = f"{SERVICE}/CreateParticipant"
 VALID = messages.CreateParticipantRequest(external_id="hostile").SerializeToString()
 AT_ONCE = 50
+# In milliseconds.
+DEADLINE = 5
 SECONDS = 2.0
 RESET = struct.pack(">L", 8)
 
@@ -156,6 +158,22 @@ def test_whoever_has_much_to_send_or_to_read_is_heard_during_an_attack(deploymen
     reader.close()
     assert min(map(len, codes)) > 1
     assert {code for each in codes for code in each} == {"OK"}
+
+
+@alone
+@pytest.mark.parametrize("size", [32, 128])
+def test_calls_whose_deadlines_are_shorter_than_the_service_takes(deployment: Deployment, size: int) -> None:
+    def attack(wire: Wire) -> None:
+        wire.send(frame(Type.SETTINGS, ACK, 0))
+        until = time.monotonic() + FLOOD_SECONDS
+        while time.monotonic() < until:
+            number = wire.call(CREATE, [("x-api-key", deployment.tenant.key), ("grpc-timeout", f"{DEADLINE}m")])
+            wire.message(number, VALID)
+            time.sleep(DEADLINE / 1000)
+            wire.discard()
+
+    with others_unhurt(deployment), crowd(size, lambda: Wire(deployment.service.grpc_address), attack):
+        pass
 
 
 @pytest.mark.parametrize("size", [4, pytest.param(32, marks=alone)])
