@@ -162,7 +162,7 @@ class Interceptor:
         span = self._telemetry.call_started(name, {})
         self._telemetry.call_ended(
             name, DeadlineExceeded.code.name, time.perf_counter(), span=span, reason=DeadlineExceeded.reason,
-            organization_id=None, key=None, metadata={}, request_id=lambda: "", peer=peer,
+            organization_id=None, key=None, metadata={}, request_id=lambda: request_id_from({}), peer=peer,
         )  # fmt: skip
 
     async def _turn(self, organization_id: str, kind: Kind, deadline: float) -> Turn:

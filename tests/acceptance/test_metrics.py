@@ -14,11 +14,16 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.operations.metrics import SAMPLE_EVERY
+from server.rpc.request_message import MAX_CALLS
+from tests.bench.http2 import ACK, Type, frame
 from tests.conftest import Deployment, deployed
+from tests.hostile.grpc_wire import SERVICE, Wire, headers
 from tests.support import loopback
 from tests.support.clients import GrpcClient, HttpClient
 from tests.support.manifests import queries
 from tests.support.process import eventually
+
+LOOKUP = f"{SERVICE}/LookupParticipant"
 
 # By name: the type, and the labels that a value has beside `le`.
 CALL = {"grpc_type", "grpc_service", "grpc_method"}
@@ -93,6 +98,19 @@ def call_by_each_door(deployment: Deployment, times: int) -> None:
 
 def clients(deployment: Deployment, key: str) -> tuple[GrpcClient, HttpClient]:
     return GrpcClient(deployment.service.grpc_address, key), HttpClient(deployment.service.http_url, key)
+
+
+def test_calls_whose_deadlines_pass_before_they_are_taken_in_are_counted(deployment: Deployment) -> None:
+    def counted(**labels: str) -> float:
+        return value(deployment, "grpc_server_handled_total", grpc_method="LookupParticipant", **labels)
+
+    before, streams = counted(), range(1, 2 * MAX_CALLS, 2)
+    with Wire(deployment.service.grpc_address) as wire:
+        wire.send(frame(Type.SETTINGS, ACK, 0))
+        # All at once: the last of them wait for longer than they may.
+        wire.send(b"".join(headers(stream, LOOKUP, [("grpc-timeout", "1m")], ended=True) for stream in streams))
+        eventually(lambda: counted() == before + MAX_CALLS)
+    assert counted(grpc_code="DEADLINE_EXCEEDED") > 0
 
 
 def test_every_metric_has_its_type_and_its_labels(deployment: Deployment) -> None:
