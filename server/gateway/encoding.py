@@ -11,7 +11,7 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import orjson
@@ -169,8 +169,7 @@ def _same(value: Any) -> Any:
 
 def _timestamp(timestamp: Any) -> str:
     """Returns RFC 3339 in UTC, with as many digits of the second as are needed: none, 3, 6 or 9."""
-    nanos = timestamp.nanos
-    moment = (_EPOCH + timedelta(seconds=timestamp.seconds)).isoformat()[:19]
+    nanos, moment = timestamp.nanos, _second(timestamp.seconds)
     if nanos == 0:
         return f"{moment}Z"
     if nanos % 1_000_000 == 0:
@@ -178,3 +177,9 @@ def _timestamp(timestamp: Any) -> str:
     if nanos % 1_000 == 0:
         return f"{moment}.{nanos // 1_000:06}Z"
     return f"{moment}.{nanos:09}Z"
+
+
+# What has been written lately has the same few.
+@lru_cache(1024)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]
