@@ -18,7 +18,7 @@ from server.api.batch_answers import BatchAnswer
 from server.api.stints import Stints
 from server.api.turns import BATCH, CALL, Kind, Turn, Turns
 from server.auth.authenticator import Authenticator
-from server.errors import DeadlineExceeded, Internal, ServiceError
+from server.errors import Internal, ServiceError
 from server.operations.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -157,11 +157,11 @@ class Interceptor:
                 request_id=lambda: request_id_from(metadata), peer=peer,
             )  # fmt: skip
 
-    def expired(self, name: str, peer: Callable[[], str]) -> None:
-        """Counts a call whose deadline had passed before anything was known of it."""
+    def not_begun(self, name: str, error: ServiceError, peer: Callable[[], str]) -> None:
+        """Counts a call that came to an end before anything was known of it."""
         span = self._telemetry.call_started(name, {})
         self._telemetry.call_ended(
-            name, DeadlineExceeded.code.name, time.perf_counter(), span=span, reason=DeadlineExceeded.reason,
+            name, error.code.name, time.perf_counter(), span=span, reason=error.reason,
             organization_id=None, key=None, metadata={}, request_id=lambda: request_id_from({}), peer=peer,
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A server of grpcio that takes many calls in at once.
+"""A server of grpcio that takes calls in as fast as they come, and begins them in turn.
 
 Left to itself it takes in one each time the event loop comes round: whoever calls waits for all who have called before,
 and each call takes a task, and a look at all that grpcio waits for, more.
@@ -15,10 +15,10 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it comes withou
 from server.rpc.contexts import Context
 from server.rpc.guard.gate import Gate
 from server.rpc.handlers import Rpc
+from server.rpc.intake import Intake
 
-# Of each RPC, each time the event loop comes round: few enough for all else that it has to see to, and enough to share
-# statements. Whoever calls beyond that waits in grpcio.
-AT_ONCE = 16
+# Of each RPC, each time the event loop comes round. Whoever calls beyond that waits in grpcio.
+TAKEN_AT_ONCE = 128
 # Within this time, in seconds, grpcio answers a call whose deadline has passed; let go before, it would be CANCELLED.
 ABOUT_NOW = 0.05
 
@@ -34,12 +34,14 @@ class Server(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
         rpcs: Mapping[str, Rpc],
         others: Sequence[grpc.GenericRpcHandler],
         gate: Gate,
+        intake: Intake,
         options: Sequence[tuple[str, int]],
     ) -> None:
         self._event_loop = asyncio.get_running_loop()
         super().__init__(self._event_loop, None, others, None, tuple(options), None)
         self._rpcs = rpcs
         self._gate = gate
+        self._intake = intake
         self.add_registered_method_handlers(dict(rpcs))
         # What grpcio waits for in place of the next call of an RPC: that no more come, because the server stops.
         self._last: asyncio.Future[None] = self._event_loop.create_future()
@@ -51,7 +53,7 @@ class Server(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
         if method is None:
             following: asyncio.Future[None] = super()._make_request_call_future(None)
             return following
-        for _ in range(AT_ONCE):
+        for _ in range(TAKEN_AT_ONCE):
             self._take_next(method)
         return self._last
 
@@ -71,6 +73,7 @@ class Server(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
         self._take_next(method)
         name = method.decode()
         rpc, context = self._rpcs[name], self._context(call)
+        may_begin = self._intake.try_begin() or await self._intake.begin(context.peer())
         if context.time_remaining() == 0:
             # Its caller has given up. Where callers do so sooner than they are taken in, others wait behind such calls.
             rpc.expired(context)
@@ -78,7 +81,8 @@ class Server(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
             return
         if self._gate.have_to_wait and not await self._gate.may_begin(context):
             return
-        answer = cygrpc._handle_stream_unary_rpc(rpc, call, self._event_loop)  # noqa: SLF001
+        handler = rpc if may_begin else rpc.refusal
+        answer = cygrpc._handle_stream_unary_rpc(handler, call, self._event_loop)  # noqa: SLF001
         await cygrpc._schedule_rpc_coro(answer, call, self._event_loop, name)  # noqa: SLF001
 
     def _context(self, call: object) -> Context:

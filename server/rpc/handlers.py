@@ -19,7 +19,7 @@ from server.api.cutting import cut
 from server.api.servicer import ParticipantServicer
 from server.api.status import MAX_VIOLATION_BYTES, status_from_error
 from server.api.stints import LARGE_BYTES
-from server.errors import Internal, RequestTooLarge, ServiceError
+from server.errors import DeadlineExceeded, Internal, Overloaded, RequestTooLarge, ServiceError
 from server.rpc.compression import is_compressed, plain
 from server.rpc.contexts import Context, abort, sends, this_call
 from server.rpc.draining import Calls
@@ -65,6 +65,7 @@ class Rpc:
         self.method: Callable[[Any, Any], Awaitable[Response]] = getattr(servicer, method.name)
         self.parse: Callable[[bytes], Message] = GetMessageClass(method.input_type).FromString
         self.cut = cut(method.input_type)
+        self.refusal = Refusal(self)
         self.call_bytes = LIST_BYTES if method.name == "ListParticipants" else CALL_BYTES
         self.interceptor = interceptor
         self.receiver = receiver
@@ -89,8 +90,29 @@ class Rpc:
         return IncomingCall(self, context, fields, size).answer()
 
     def expired(self, context: Context) -> None:
-        """Counts a call that is not taken in any more."""
-        self.interceptor.expired(self.name, context.peer)
+        """Counts a call whose deadline had passed before it was its turn."""
+        self.interceptor.not_begun(self.name, DeadlineExceeded(), context.peer)
+
+
+class Refusal:
+    """An RPC, as the handler of its calls of which too many wait."""
+
+    request_streaming, response_streaming = True, False
+    request_deserializer = response_serializer = None
+
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+
+    @property
+    def stream_unary(self) -> Refusal:
+        """What grpcio calls."""
+        return self
+
+    def __call__(self, _messages: object, context: Context) -> Awaitable[Never]:
+        """Returns what refuses a call."""
+        error = Overloaded("too many calls of this caller are waiting; retry")
+        self._rpc.interceptor.not_begun(self._rpc.name, error, context.peer)
+        return _abort(context, error, {})
 
 
 class IncomingCall:

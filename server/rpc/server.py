@@ -21,6 +21,7 @@ from server.rpc.guard.callers import Callers
 from server.rpc.guard.eviction import MAX_CONNECTIONS
 from server.rpc.handlers import service_rpcs
 from server.rpc.health import health_handlers
+from server.rpc.intake import Intake
 from server.rpc.keyless import Keyless
 from server.rpc.metadata import MAX_METADATA_BYTES, MetadataLimit
 from server.rpc.reflection import reflection_handlers
@@ -111,7 +112,7 @@ def grpc_server(
     if reflect:
         handlers += reflection_handlers(keyless, callers.ledger)
     rpcs = service_rpcs(SERVICE, servicer, interceptor, buffers=buffers, calls=calls, callers=callers)
-    return Server(rpcs, handlers, callers.gate, OPTIONS)
+    return Server(rpcs, handlers, callers.gate, Intake(callers.ledger), OPTIONS)
 
 
 def listen(server: Server, address: Address, *, share_port: bool, certificates: Certificates | None = None) -> Address:

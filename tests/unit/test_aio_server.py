@@ -10,10 +10,11 @@ from typing import Any
 import grpc
 import pytest
 
-from server.rpc.aio_server import AT_ONCE, Server
+from server.rpc.aio_server import Server
 from server.rpc.contexts import Context
 from server.rpc.guard.gate import Gate
 from server.rpc.guard.ledger import Ledger
+from server.rpc.intake import AT_ONCE, Intake
 
 METHOD = "/a.Service/Call"
 
@@ -77,20 +78,20 @@ async def _rounds(server: Any, handler: Handler) -> int:
 async def test_many_calls_are_taken_in_at_once() -> None:
     handler = Handler()
     rpcs: Any = {METHOD: handler}
-    assert await _rounds(Server(rpcs, [], Gate(Ledger()), []), handler) < AT_ONCE / 2
+    assert await _rounds(Server(rpcs, [], Gate(Ledger()), Intake(Ledger()), []), handler) < AT_ONCE / 2
 
 
 async def test_left_to_itself_grpcio_takes_them_in_one_by_one() -> None:
     """Where this fails, grpcio has changed, and a server of our own may no longer be needed."""
     handler = Handler()
-    server = Server({}, [handler], Gate(Ledger()), [])  # type: ignore[list-item]  # as far as grpcio asks, it is one
+    server = Server({}, [handler], Gate(Ledger()), Intake(Ledger()), [])  # type: ignore[list-item]  # as far as grpcio asks, it is one
     assert await _rounds(server, handler) >= AT_ONCE - 1
 
 
 async def test_calls_of_whoever_is_shut_out_are_not_begun() -> None:
     handler, gate = Handler(), Gate(Ledger())
     rpcs: Any = {METHOD: handler}
-    server = Server(rpcs, [], gate, [])
+    server = Server(rpcs, [], gate, Intake(Ledger()), [])
     port = server.add_insecure_port(b"127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -110,7 +111,7 @@ async def test_calls_of_whoever_is_shut_out_are_not_begun() -> None:
 async def test_a_server_that_stops_lets_calls_finish_and_takes_no_more() -> None:
     handler = Handler()
     rpcs: Any = {METHOD: handler}
-    server = Server(rpcs, [], Gate(Ledger()), [])
+    server = Server(rpcs, [], Gate(Ledger()), Intake(Ledger()), [])
     port = server.add_insecure_port(b"127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

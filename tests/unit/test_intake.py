@@ -1,0 +1,111 @@
+"""Calls are begun in turn, whoever has many of them waiting."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from server.rpc import intake
+from server.rpc.guard.ledger import Ledger
+from server.rpc.intake import AT_ONCE, Intake
+
+# By peer, the organization whose key it holds; any other is a stranger.
+HOLDERS = {"flood-1": "flood", "flood-2": "flood", "good": "good", "other": "other"}
+
+
+class Known(Ledger):
+    def organization(self, peer: str) -> str | None:
+        return HOLDERS.get(peer)
+
+
+class Calls:
+    """Calls by their peers, and which of them began, in order."""
+
+    def __init__(self) -> None:
+        self.intake = Intake(Known())
+        self.begun: list[str] = []
+        self.refused: list[str] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def fill(self) -> None:
+        """Has as many come first as may begin at once."""
+        self._tasks.update(asyncio.create_task(self._begin_at_once()) for _ in range(AT_ONCE))
+
+    def come(self, *peers: str) -> None:
+        """Has a call of each peer come."""
+        for peer in peers:
+            self._tasks.add(asyncio.create_task(self._call(peer)))
+
+    async def _begin_at_once(self) -> None:
+        assert self.intake.try_begin()
+
+    async def _call(self, peer: str) -> None:
+        may_begin = self.intake.try_begin() or await self.intake.begin(peer)
+        (self.begun if may_begin else self.refused).append(peer)
+
+
+async def come_round(times: int = 1) -> None:
+    """Lets the event loop come round, and what was let in begin."""
+    for _ in range(2 * times):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def calls() -> Calls:
+    return Calls()
+
+
+async def test_few_begin_each_time_the_event_loop_comes_round(calls: Calls) -> None:
+    calls.come(*["good"] * 5 * AT_ONCE)
+    seen = 0
+    while len(calls.begun) < 5 * AT_ONCE:
+        await asyncio.sleep(0)
+        assert len(calls.begun) - seen <= AT_ONCE
+        seen = len(calls.begun)
+
+
+async def test_those_of_one_caller_begin_in_the_order_in_which_they_came(calls: Calls) -> None:
+    calls.fill()
+    peers = ["flood-1", "flood-1", "flood-2"] * 20
+    calls.come(*peers)
+    await come_round(10)
+    assert calls.begun == peers
+
+
+async def test_each_organization_has_its_turn_whatever_its_connections_are(calls: Calls) -> None:
+    calls.fill()
+    calls.come(*["flood-1", "flood-2"] * 500, "good", "other", "good")
+    await come_round(2)
+    assert {"good", "other"} <= set(calls.begun[:3])
+    assert calls.begun[:6].count("good") == 2
+
+
+async def test_strangers_and_key_holders_take_turns(calls: Calls) -> None:
+    calls.fill()
+    calls.come(*(f"stranger-{number % 100}" for number in range(1_000)), "good", *["flood-1"] * 1_000, "newcomer")
+    await come_round(3)
+    assert "good" in calls.begun[:2]
+    of_holders = sum(peer in HOLDERS for peer in calls.begun)
+    assert abs(2 * of_holders - len(calls.begun)) <= 1
+    await come_round(15)
+    # After one of each connection that came before.
+    assert "newcomer" in calls.begun
+
+
+async def test_who_has_too_many_waiting_is_refused_and_nobody_else(
+    calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MAX_WAITING", 100)
+    calls.fill()
+    calls.come(*["flood-1"] * 200, *["good"] * 20, *["stranger"] * 30)
+    await asyncio.sleep(0)
+    assert set(calls.refused) == {"flood-1"}
+    assert len(calls.refused) == 150
+    await come_round(20)
+    assert (calls.begun.count("flood-1"), calls.begun.count("good"), calls.begun.count("stranger")) == (50, 20, 30)
+    # There is room again.
+    calls.fill()
+    calls.come(*["flood-1"] * 50)
+    await come_round(5)
+    assert len(calls.refused) == 150
