@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -49,6 +50,8 @@ _STATUS_NUMBERS = {
 }
 # Of these fields a request tells whether they were sent.
 _OPTIONAL: tuple[Any, ...] = ("display_name", "email", "first_name", "last_name", "phone", "program_id")
+_Item = messages.BatchCreateParticipantsResponse.Item
+_RESULTS = messages.BatchCreateParticipantsResponse.DESCRIPTOR.fields_by_name["results"]
 _RESULT_NUMBERS = {
     Result.CREATED.value: messages.CreateParticipantResponse.CREATED,
     Result.UPDATED.value: messages.CreateParticipantResponse.UPDATED,
@@ -109,15 +112,26 @@ def answer(response: Answer, participant: Participant) -> Answer:
 
 def batch_result(outcome: Outcome | status_pb2.Status) -> bytes:
     """Returns the answer to a batch with one result, as bytes: one behind the other they are the whole on the wire."""
-    response = messages.BatchCreateParticipantsResponse()
-    add = response.results.add
+    item = _Item()
     if isinstance(outcome, Written):
-        fill(add(result=_RESULT_NUMBERS[outcome.result]).participant, outcome.participant)
-    elif isinstance(outcome, Rejected):
-        add(status=item_status(outcome.error))
+        item.result = _RESULT_NUMBERS[outcome.result]
+        fill(item.participant, outcome.participant)
     else:
-        add(status=outcome)
-    return response.SerializeToString()
+        item.status.CopyFrom(item_status(outcome.error) if isinstance(outcome, Rejected) else outcome)
+    # To put it into a message of its own takes a quarter longer.
+    serialized = item.SerializeToString()
+    return _before_result(len(serialized)) + serialized
+
+
+@lru_cache(4096)
+def _before_result(size: int) -> bytes:
+    """Returns what comes before a result of so many bytes: its tag and its size, as protobuf's encoding has it."""
+    before = bytearray((_RESULTS.number << 3 | 2,))
+    while size >= 128:
+        before.append(size & 127 | 128)
+        size >>= 7
+    before.append(size)
+    return bytes(before)
 
 
 def item_status(error: ServiceError) -> status_pb2.Status:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 from google.protobuf.empty_pb2 import Empty
 from participants.v1 import participant_service_pb2 as messages
@@ -155,7 +156,7 @@ class ParticipantServicer(ParticipantServiceServicer):
             # To say all that is wrong with an item takes as long as many that are fine.
             if number % self._slice == 0 or isinstance(items[-1], bytes):
                 await asyncio.sleep(0)
-        results = await self._participants.upsert_all(items, call.deadline, lambda outcome: _result(outcome, call))
+        results = await self._participants.upsert_all(items, call.deadline, partial(_result, call))
         return BatchAnswer(results, room)
 
     @property
@@ -179,13 +180,13 @@ def _upsert_or_result(request: messages.CreateParticipantRequest, call: Call, *,
     try:
         return upsert_from_request(request, call.organization_id, whole=whole)
     except ServiceError as error:
-        return _result(Rejected(error), call)
+        return _result(call, Rejected(error))
     except Exception:
         logger.exception(_FAULT, call.request_id)
-        return _result(Rejected(Internal()), call)
+        return _result(call, Rejected(Internal()))
 
 
-def _result(outcome: Outcome, call: Call) -> bytes:
+def _result(call: Call, outcome: Outcome) -> bytes:
     """Returns the result of an item; raises nothing. An outcome may be many objects, and this is few bytes."""
     try:
         return batch_result(Rejected(_told(outcome.error, call)) if isinstance(outcome, Rejected) else outcome)

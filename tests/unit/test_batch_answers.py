@@ -11,11 +11,14 @@ from participants.v1.participant_service_pb2 import (
     BatchCreateParticipantsRequest,
     BatchCreateParticipantsResponse,
     CreateParticipantRequest,
+    CreateParticipantResponse,
 )
 
 from server.api.batch_answers import MAX_FULL_BYTES, PART_BYTES, BatchAnswer, room_of
 from server.api.buffers import MAX_BYTES, Buffers, Room
+from server.api.conversion import batch_result, fill
 from server.gateway.encoding import MessageEncoder
+from server.participants.model import ParticipantNames, Result, Written
 
 # As JSON six times as much.
 LARGE = "\x01" * 64_000
@@ -23,26 +26,27 @@ LARGE = "\x01" * 64_000
 Item = BatchCreateParticipantsResponse.Item
 
 
-def _answer(count: int, attribute: str = "") -> tuple[BatchAnswer, BatchCreateParticipantsResponse]:
+def _answer(count: int, text: str = "") -> tuple[BatchAnswer, BatchCreateParticipantsResponse]:
     """Returns an answer with so many results, and the same as one message."""
-    items = [
-        Item(participant=Participant(external_id=str(number), attributes={"key": attribute})) for number in range(count)
-    ]
-    pieces = [BatchCreateParticipantsResponse(results=[item]).SerializeToString() for item in items]
-    return BatchAnswer(pieces, Room(Buffers())), BatchCreateParticipantsResponse(results=items)
+    participants = [ParticipantNames("0" * 36, f"{number}{text}", number) for number in range(count)]
+    whole = BatchCreateParticipantsResponse()
+    for participant in participants:
+        fill(whole.results.add(result=CreateParticipantResponse.CREATED).participant, participant)
+    pieces = [batch_result(Written(Result.CREATED, participant)) for participant in participants]
+    return BatchAnswer(pieces, Room(Buffers())), whole
 
 
 SIZES = pytest.mark.parametrize(
-    ("count", "attribute"), [(0, ""), (1, ""), (3, ""), (3, LARGE), (40, LARGE), (1_000, ""), (1_000, "x" * 400)]
+    ("count", "text"), [(0, ""), (1, ""), (3, ""), (3, LARGE), (40, LARGE), (1_000, ""), (1_000, "x" * 400)]
 )
 
 
 @SIZES
-async def test_on_the_wire_the_pieces_are_the_whole(count: int, attribute: str) -> None:
-    answer, whole = _answer(count, attribute)
+async def test_on_the_wire_the_pieces_are_the_whole(count: int, text: str) -> None:
+    answer, whole = _answer(count, text)
     assert answer.size == len(whole.SerializeToString())
     assert await answer.joined() == whole.SerializeToString()
-    assert _answer(count, attribute)[0].whole() == whole
+    assert _answer(count, text)[0].whole() == whole
 
 
 async def test_while_a_large_answer_is_joined_others_have_the_event_loop() -> None:
@@ -57,9 +61,9 @@ async def test_while_a_large_answer_is_joined_others_have_the_event_loop() -> No
 
 @SIZES
 @pytest.mark.parametrize("with_empty", [True, False])
-def test_in_json_the_pieces_are_the_whole(count: int, attribute: str, with_empty: bool) -> None:
+def test_in_json_the_pieces_are_the_whole(count: int, text: str, with_empty: bool) -> None:
     if count:
-        answer, whole = _answer(count, attribute)
+        answer, whole = _answer(count, text)
         encoder = MessageEncoder(whole.DESCRIPTOR, with_empty=with_empty)
         pieces = list(encoder.encode_in_pieces(answer.messages()))
         assert json.loads(b"".join(pieces)) == json.loads(encoder.encode(whole))
