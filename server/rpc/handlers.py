@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from typing import Any, Never
+from typing import Any, Never, Self
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -40,8 +40,8 @@ ANSWER_COPIES = 2
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class Rpc:
-    """An RPC of the service, as the handler that grpcio has for it, and what its calls pass through.
+class _Handler:
+    """What grpcio has of an RPC, and calls.
 
     Every RPC is unary, and is registered as one whose request is a stream, which is the same on the wire: so its
     metadata is there before a message is read, and of a caller without a key none is read at all.
@@ -50,6 +50,20 @@ class Rpc:
     request_streaming, response_streaming = True, False
     # Messages stay bytes: grpcio would answer one that does not parse in its own words.
     request_deserializer = response_serializer = None
+
+    @property
+    def stream_unary(self) -> Self:
+        """What grpcio calls."""
+        return self
+
+    def __await__(self) -> Generator[Never, None, Never]:
+        # Never awaited. grpcio asks whether this can be, and takes what cannot for what blocks. It asks twice a call,
+        # which takes long to see of what is neither.
+        raise NotImplementedError
+
+
+class Rpc(_Handler):
+    """An RPC of the service, and what its calls pass through."""
 
     def __init__(
         self,
@@ -72,15 +86,6 @@ class Rpc:
         self.calls = calls
         self.callers = callers
 
-    @property
-    def stream_unary(self) -> Rpc:
-        """What grpcio calls."""
-        return self
-
-    def __await__(self) -> Generator[Never, None, Never]:
-        # Never awaited. grpcio asks twice a call whether this can be, which takes long to see of what cannot.
-        raise NotImplementedError
-
     def __call__(self, _messages: object, context: Context) -> Awaitable[bytes]:
         """Returns what answers a call."""
         fields: Fields = context.invocation_metadata()  # type: ignore[assignment]  # there is some
@@ -94,19 +99,11 @@ class Rpc:
         self.interceptor.not_begun(self.name, DeadlineExceeded(), context.peer)
 
 
-class Refusal:
-    """An RPC, as the handler of its calls of which too many wait."""
-
-    request_streaming, response_streaming = True, False
-    request_deserializer = response_serializer = None
+class Refusal(_Handler):
+    """An RPC, for its calls of which too many wait."""
 
     def __init__(self, rpc: Rpc) -> None:
         self._rpc = rpc
-
-    @property
-    def stream_unary(self) -> Refusal:
-        """What grpcio calls."""
-        return self
 
     def __call__(self, _messages: object, context: Context) -> Awaitable[Never]:
         """Returns what refuses a call."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
 
+from server.errors import ServiceError
 from server.rpc.aio_server import Server
 from server.rpc.contexts import Context
 from server.rpc.guard.gate import Gate
 from server.rpc.guard.ledger import Ledger
+from server.rpc.handlers import Refusal, Rpc
 from server.rpc.intake import AT_ONCE, Intake
 
 METHOD = "/a.Service/Call"
@@ -105,6 +107,49 @@ async def test_calls_of_whoever_is_shut_out_are_not_begun() -> None:
         assert len(handler.begun) == 1
         gate.heard(peer)
         assert await method(b"a message", timeout=10) == b"a message"
+    await server.shutdown(None)
+
+
+class Full(Intake):
+    """Has no room for calls that have to wait, and all have to."""
+
+    def try_begin(self) -> bool:
+        return False
+
+    async def begin(self, peer: str) -> bool:
+        return False
+
+
+class Uncounted:
+    """An RPC as far as those of its calls go that are refused. `counted` are the errors that they were told."""
+
+    name = "Call"
+
+    def __init__(self) -> None:
+        self.counted: list[ServiceError] = []
+        self.refusal = Refusal(cast("Rpc", self))
+
+    @property
+    def interceptor(self) -> Uncounted:
+        return self
+
+    def not_begun(self, _name: str, error: ServiceError, _peer: object) -> None:
+        self.counted.append(error)
+
+
+async def test_who_has_too_many_calls_waiting_is_told_when_to_call_again() -> None:
+    rpc = Uncounted()
+    rpcs: Any = {METHOD: rpc}
+    server = Server(rpcs, [], Gate(Ledger()), Full(Ledger()), [])
+    port = server.add_insecure_port(b"127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method: Any = channel.unary_unary(METHOD)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await method(b"a message", timeout=10)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "grpc-retry-pushback-ms" in dict(refused.value.trailing_metadata() or ())
+    assert [error.reason for error in rpc.counted] == ["QUEUE_FULL"]
     await server.shutdown(None)
 
 
