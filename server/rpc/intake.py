@@ -78,13 +78,10 @@ class _Line:
 
     def join(self, caller: str) -> asyncio.Future[None] | None:
         """Returns what will be a caller's turn, or None where too many of its calls wait."""
-        queue = self._queues.get(caller)
-        if (len(queue) if queue else 0) >= MAX_WAITING - self.size:
+        if len(self._queues.get(caller, ())) >= MAX_WAITING - self.size:
             return None
-        if queue is None:
-            queue = self._queues[caller] = deque()
         turn = asyncio.get_running_loop().create_future()
-        queue.append(turn)
+        self._queues.setdefault(caller, deque()).append(turn)
         self.size += 1
         return turn
 

@@ -19,9 +19,9 @@ class Submission:
 
     It is held from submit until the last of its upserts is released; `left` counts those that are not. `outcomes` are
     in the order of the upserts, each as `keep` makes it, if there is one, and None for one of which nothing is known
-    yet. `size` is about the bytes of them all.
-    `deadline` is on the event loop's clock, and `bulk` says which queue they go to. `trace` is the call's, for whoever
-    observes; `on_wait` is told when one of them waits for its participant; `bucket` is where `Deadlines` keeps it.
+    yet. `size` is about the bytes of them all. `deadline` is on the event loop's clock, and `bulk` says which queue
+    they go to. `trace` is the call's, for whoever observes; `on_wait` is told when one of them waits for its
+    participant; `bucket` is where `Deadlines` keeps it.
     """
 
     organization_id: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import grpc
@@ -77,6 +78,15 @@ async def _rounds(server: Any, handler: Handler) -> int:
     return max(handler.begun) - min(handler.begun)
 
 
+@asynccontextmanager
+async def _serving(server: Any) -> AsyncIterator[grpc.aio.Channel]:
+    """Has a server serve, and yields a channel to it."""
+    port = server.add_insecure_port(b"127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+
+
 async def test_many_calls_are_taken_in_at_once() -> None:
     handler = Handler()
     rpcs: Any = {METHOD: handler}
@@ -94,9 +104,7 @@ async def test_calls_of_whoever_is_shut_out_are_not_begun() -> None:
     handler, gate = Handler(), Gate(Ledger())
     rpcs: Any = {METHOD: handler}
     server = Server(rpcs, [], gate, Intake(Ledger()), [])
-    port = server.add_insecure_port(b"127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with _serving(server) as channel:
         method: Any = channel.unary_unary(METHOD)
         assert await method(b"a message", timeout=10) == b"a message"
         (peer,) = handler.peers
@@ -120,7 +128,7 @@ class Full(Intake):
         return False
 
 
-class Uncounted:
+class RefusedRpc:
     """An RPC as far as those of its calls go that are refused. `counted` are the errors that they were told."""
 
     name = "Call"
@@ -130,7 +138,7 @@ class Uncounted:
         self.refusal = Refusal(cast("Rpc", self))
 
     @property
-    def interceptor(self) -> Uncounted:
+    def interceptor(self) -> RefusedRpc:
         return self
 
     def not_begun(self, _name: str, error: ServiceError, _peer: object) -> None:
@@ -138,12 +146,10 @@ class Uncounted:
 
 
 async def test_who_has_too_many_calls_waiting_is_told_when_to_call_again() -> None:
-    rpc = Uncounted()
+    rpc = RefusedRpc()
     rpcs: Any = {METHOD: rpc}
     server = Server(rpcs, [], Gate(Ledger()), Full(Ledger()), [])
-    port = server.add_insecure_port(b"127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with _serving(server) as channel:
         method: Any = channel.unary_unary(METHOD)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await method(b"a message", timeout=10)
@@ -157,9 +163,7 @@ async def test_a_server_that_stops_lets_calls_finish_and_takes_no_more() -> None
     handler = Handler()
     rpcs: Any = {METHOD: handler}
     server = Server(rpcs, [], Gate(Ledger()), Intake(Ledger()), [])
-    port = server.add_insecure_port(b"127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with _serving(server) as channel:
         method: Any = channel.stream_unary(METHOD)
         under_way = method(timeout=10)
         await under_way.wait_for_connection()
