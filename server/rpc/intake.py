@@ -7,9 +7,9 @@ line too long, grpcio would refuse some by chance.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
 from collections.abc import Iterator
 
+from server.round_robin import RoundRobin
 from server.rpc.guard.ledger import Ledger
 
 # Each time the event loop comes round: few enough for all else that it has to see to, and enough to share statements.
@@ -25,7 +25,8 @@ class Intake:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._event_loop = asyncio.get_running_loop()
-        self._holders, self._strangers = _Line(), _Line()
+        # By organization, and by connection.
+        self._holders, self._strangers = RoundRobin[asyncio.Future[None]](), RoundRobin[asyncio.Future[None]]()
         # How many were begun since the event loop came round.
         self._begun = 0
 
@@ -41,10 +42,11 @@ class Intake:
     async def begin(self, peer: str) -> bool:
         """Waits until a call that could not begin has its turn; returns False at once where too many wait."""
         organization_id = self._ledger.organization(peer)
-        line = self._strangers if organization_id is None else self._holders
-        turn = line.join(organization_id or peer)
-        if turn is None:
+        waiting, caller = (self._strangers, peer) if organization_id is None else (self._holders, organization_id)
+        if waiting.of(caller) >= MAX_WAITING - waiting.size:
             return False
+        turn = self._event_loop.create_future()
+        waiting.add(caller, turn)
         await turn
         return True
 
@@ -63,35 +65,6 @@ class Intake:
     def _next(self) -> Iterator[asyncio.Future[None]]:
         """Yields the turns of those who wait, of key holders and of strangers alternately."""
         while self._holders.size or self._strangers.size:
-            for line in (self._holders, self._strangers):
-                if line.size:
-                    yield line.take()
-
-
-class _Line:
-    """Turns of several callers, of whom each has one in turn."""
-
-    def __init__(self) -> None:
-        # By caller, in the order of their turns. None of these is empty.
-        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-        self.size = 0
-
-    def join(self, caller: str) -> asyncio.Future[None] | None:
-        """Returns what will be a caller's turn, or None where too many of its calls wait."""
-        if len(self._queues.get(caller, ())) >= MAX_WAITING - self.size:
-            return None
-        turn = asyncio.get_running_loop().create_future()
-        self._queues.setdefault(caller, deque()).append(turn)
-        self.size += 1
-        return turn
-
-    def take(self) -> asyncio.Future[None]:
-        """Takes out whose turn it is."""
-        caller, queue = next(iter(self._queues.items()))
-        turn = queue.popleft()
-        self.size -= 1
-        if queue:
-            self._queues.move_to_end(caller)
-        else:
-            del self._queues[caller]
-        return turn
+            for waiting in (self._holders, self._strangers):
+                if waiting.size:
+                    yield waiting.take()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 
+from server.round_robin import RoundRobin
 from server.writes.pending import PendingUpsert
 
 
@@ -11,12 +12,15 @@ class FairQueue:
     """Upserts that wait for a statement."""
 
     def __init__(self) -> None:
-        # By organization, in the order of their turns. None of these is empty.
-        self._queues: OrderedDict[str, deque[PendingUpsert]] = OrderedDict()
+        # By organization.
+        self._shared = RoundRobin[PendingUpsert]()
         # Those that are to be written alone.
         self._alone: deque[PendingUpsert] = deque()
-        # How many wait that may share a statement.
-        self.size = 0
+
+    @property
+    def size(self) -> int:
+        """How many wait that may share a statement."""
+        return self._shared.size
 
     @property
     def alone(self) -> int:
@@ -27,32 +31,18 @@ class FairQueue:
         """Puts an upsert behind the others of its organization, or before them."""
         if pending.alone:
             self._alone.append(pending)
-            return
-        organization_id = pending.key[0]
-        queue = self._queues.get(organization_id)
-        if queue is None:
-            self._queues[organization_id] = deque((pending,))
-        elif first:
-            queue.appendleft(pending)
         else:
-            queue.append(pending)
-        self.size += 1
+            self._shared.add(pending.key[0], pending, first=first)
 
     def take(self, upserts: int, size: int) -> list[PendingUpsert]:
         """Takes out what goes next: one of each organization in turn, until there are so many upserts or bytes."""
         group: list[PendingUpsert] = []
-        queues = self._queues
+        shared = self._shared
         taken = 0
-        while queues and len(group) < upserts and taken < size:
-            organization_id, queue = next(iter(queues.items()))
-            pending = queue.popleft()
-            if not queue:
-                del queues[organization_id]
-            elif len(queues) > 1:
-                queues.move_to_end(organization_id)
+        while shared.size and len(group) < upserts and taken < size:
+            pending = shared.take()
             group.append(pending)
             taken += pending.upsert.size
-        self.size -= len(group)
         return group
 
     def take_alone(self) -> PendingUpsert:
@@ -61,7 +51,4 @@ class FairQueue:
 
     def ahead(self, organization_id: str) -> int:
         """Returns how many upserts have their turn before a new one of this organization, at the most."""
-        own = self._queues.get(organization_id, ())
-        turns = len(own) + 1
-        others = sum(min(len(queue), turns) for key, queue in self._queues.items() if key != organization_id)
-        return len(own) + others
+        return self._shared.ahead(organization_id)
