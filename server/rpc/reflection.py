@@ -4,8 +4,9 @@ wire, so one servicer answers both."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 import grpc
@@ -22,8 +23,9 @@ from server.rpc.contexts import Context, abort, this_call, write
 from server.rpc.guard.ledger import Ledger
 from server.rpc.keyless import Keyless, reader
 
-# To ask for everything takes about 200 KB.
+# To ask for everything takes about 200 KB, and some milliseconds of the event loop for each file that is described.
 BYTES_A_SECOND, BYTES_SAVED = 4 << 20, 8 << 20
+SECONDS_A_SECOND, SECONDS_SAVED = 0.1, 0.1
 MAX_ASKING = 64
 
 _NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
@@ -32,15 +34,18 @@ _NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.Server
 class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package comes without types
     """Reflection that shows the comments of our protos, which the descriptors in the stubs are without.
 
-    Its answers are large, and anybody may ask without end: so there are so many bytes a second for all who ask, and
-    where too many ask at once, who has asked for longest makes way.
+    Its answers are large, and anybody may ask without end: so there are so many bytes a second for all who ask, and so
+    much of the event loop; and where too many ask at once, who has asked for longest makes way.
     """
 
     def __init__(self, names: tuple[str, ...], keyless: Keyless, ledger: Ledger) -> None:
         super().__init__(names, _Pool())
         self._keyless = keyless
         self._ledger = ledger
-        self._allowance = Allowance(BYTES_A_SECOND, BYTES_SAVED)
+        self._bytes = Allowance(BYTES_A_SECOND, BYTES_SAVED)
+        self._seconds = Allowance(SECONDS_A_SECOND, SECONDS_SAVED)
+        # When the last answer was begun.
+        self._began = 0.0
         # The tasks of those who ask, the oldest first.
         self._asking: OrderedDict[asyncio.Task[None], None] = OrderedDict()
         # By what reflection answers by itself.
@@ -55,11 +60,19 @@ class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package 
             self._asking.popitem(last=False)[0].cancel()
         task = this_call()
         self._asking[task] = None
+        sends = False
         try:
-            async for answer in super().ServerReflectionInfo(requests, context):
-                await self._send(answer, context)
+            async for answer in super().ServerReflectionInfo(self._in_time(requests), context):
+                self._describe(answer)
+                self._seconds.take(time.monotonic() - self._began)
+                await _allowed(self._bytes, answer.ByteSize())
+                self._ledger.asked(context.peer())
+                sends = True
+                await write(context, answer)
+                sends = False
         except asyncio.CancelledError:
-            if task in self._asking or task.uncancel():
+            # To whoever does not read grpcio still sends an answer, and can send nothing else.
+            if sends or task in self._asking or task.uncancel():
                 raise
         else:
             return
@@ -67,15 +80,27 @@ class _Reflection(aio.ReflectionServicer):  # type: ignore[misc]  # the package 
             self._asking.pop(task, None)
         await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many ask for reflection at once; ask again")
 
-    async def _send(self, answer: reflection_pb2.ServerReflectionResponse, context: Context) -> None:
+    async def _in_time(
+        self, requests: AsyncIterable[reflection_pb2.ServerReflectionRequest]
+    ) -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+        """Yields requests, each when there is time to answer it; nothing else runs until it is."""
+        async for request in requests:
+            await _allowed(self._seconds)
+            self._began = time.monotonic()
+            yield request
+
+    def _describe(self, answer: reflection_pb2.ServerReflectionResponse) -> None:
+        """Puts our descriptors, which have comments, in the place of those of the stubs."""
         if answer.HasField("file_descriptor_response"):
             files = answer.file_descriptor_response.file_descriptor_proto
             files[:] = [self._described.get(file, file) for file in files]
-        while wait := self._allowance.wait():  # noqa: ASYNC110  # time passes by itself
-            await asyncio.sleep(wait)
-        self._allowance.take(answer.ByteSize())
-        self._ledger.asked(context.peer())
-        await write(context, answer)
+
+
+async def _allowed(allowance: Allowance, amount: float = 0.0) -> None:
+    """Takes some, once there is any."""
+    while wait := allowance.wait():  # noqa: ASYNC110  # time passes by itself
+        await asyncio.sleep(wait)
+    allowance.take(amount)
 
 
 class _Pool:
