@@ -2,15 +2,18 @@
 
 To take a connection in takes some hundred microseconds, for which everybody else waits. So whoever sends nothing is
 never taken in, who has gone again is let go, and whoever has sent much, or half a request, comes behind those that have
-asked for little.
+asked for little. Of these the callers have their turns, by the keys that they show: who shows none, or whose request
+nobody can see for TLS, has those of all who do so.
 """
 
 from __future__ import annotations
 
+import re
 import resource
 import selectors
 import socket
-from collections import deque
+
+from server.round_robin import RoundRobin
 
 # So many may wait who have asked, and so many who have sent half a request, of whom the longest waiting makes way.
 MOST_WAITING = 1_000
@@ -26,6 +29,7 @@ MUCH = 4096
 # Of those who have sent much, or half a request, so many are taken in at once: it takes long to read, or is in vain.
 LAST_AT_ONCE = 4
 
+_KEY = re.compile(rb"\n(?:x-api-key|authorization):([^\r\n]*)", re.IGNORECASE)
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
 _ESTABLISHED = 1
 
@@ -38,9 +42,9 @@ class WaitingRoom:
         self._selector = selectors.DefaultSelector()
         # Those that have sent nothing, and when they came, the first to come first.
         self._silent: dict[socket.socket, float] = {}
-        self._asking: deque[socket.socket] = deque()
-        self._sent_much: deque[socket.socket] = deque()
-        self._halves: deque[socket.socket] = deque()
+        self._asking = RoundRobin[socket.socket]()
+        self._sent_much = RoundRobin[socket.socket]()
+        self._halves = RoundRobin[socket.socket]()
 
     def fileno(self) -> int:
         """Returns what can be read from when somebody has sent something."""
@@ -50,12 +54,12 @@ class WaitingRoom:
         """Tells whether nobody is to come yet: others have asked, or may still be about to send what they ask."""
         if len(self._silent) >= self._most_silent and now - next(iter(self._silent.values())) < LEAST_TIMEOUT:
             return True
-        return len(self._asking) + len(self._sent_much) >= MOST_WAITING
+        return self._asking.size + self._sent_much.size >= MOST_WAITING
 
     @property
     def is_anybody_ready(self) -> bool:
         """Whether somebody waits for being taken in."""
-        return bool(self._asking or self._sent_much or self._halves)
+        return bool(self._asking.size or self._sent_much.size or self._halves.size)
 
     def enter(self, connection: socket.socket, now: float, *, encrypted: bool) -> None:
         """Lets a newcomer in, who came at that time."""
@@ -97,7 +101,10 @@ class WaitingRoom:
     def close(self) -> None:
         """Lets everybody go."""
         self._selector.close()
-        for connection in (*self._silent, *self._asking, *self._sent_much, *self._halves):
+        for waiting in (self._asking, self._sent_much, self._halves):
+            while waiting.size:
+                waiting.take().close()
+        for connection in self._silent:
             connection.close()
 
     def _has_begun(self, connection: socket.socket, *, encrypted: bool) -> bool:
@@ -111,11 +118,11 @@ class WaitingRoom:
         if not begun:
             connection.close()
         elif encrypted or b"\r\n\r\n" in begun or b"\n\n" in begun:
-            (self._asking if len(begun) < MUCH else self._sent_much).append(connection)
+            (self._asking if len(begun) < MUCH else self._sent_much).add(_key_shown(begun), connection)
         else:
-            self._halves.append(connection)
-            if len(self._halves) > MOST_WAITING:
-                self._halves.popleft().close()
+            self._halves.add(_key_shown(begun), connection)
+            if self._halves.size > MOST_WAITING:
+                self._halves.take().close()
         return True
 
     def _leave(self, connection: socket.socket) -> None:
@@ -124,12 +131,18 @@ class WaitingRoom:
         connection.close()
 
 
-def _taken(waiting: deque[socket.socket], most: int) -> list[socket.socket]:
-    """Returns up to so many of those who wait for longest; where more wait, those are let go who have gone."""
-    is_crowded = len(waiting) > most
+def _key_shown(begun: bytes) -> str:
+    """Returns the key that stands in what was sent, whether or not it is good, or nothing."""
+    shown = _KEY.search(begun)
+    return shown[1].strip().decode("latin-1") if shown else ""
+
+
+def _taken(waiting: RoundRobin[socket.socket], most: int) -> list[socket.socket]:
+    """Returns up to so many of those whose turn it is; where more wait, those are let go who have gone."""
+    is_crowded = waiting.size > most
     taken: list[socket.socket] = []
-    while waiting and len(taken) < most:
-        connection = waiting.popleft()
+    while waiting.size and len(taken) < most:
+        connection = waiting.take()
         if is_crowded and _has_gone(connection):
             connection.close()
         else:

@@ -15,7 +15,7 @@ from server.rpc.guard.ledger import Ledger
 # Each time the event loop comes round: few enough for all else that it has to see to, and enough to share statements.
 AT_ONCE = 16
 # So many may wait of key holders, and as many of strangers; each takes some kilobytes. Of an organization, or of a
-# stranger's connection, as many may as are left free: so there is room for whoever comes.
+# stranger's connection, as many may as are left free, and one in any case: so there is room for whoever comes.
 MAX_WAITING = 4_000
 
 
@@ -43,7 +43,8 @@ class Intake:
         """Waits until a call that could not begin has its turn; returns False at once where too many wait."""
         organization_id = self._ledger.organization(peer)
         waiting, caller = (self._strangers, peer) if organization_id is None else (self._holders, organization_id)
-        if waiting.of(caller) >= MAX_WAITING - waiting.size:
+        own = waiting.of(caller)
+        if own and own >= MAX_WAITING - waiting.size:
             return False
         turn = self._event_loop.create_future()
         waiting.add(caller, turn)

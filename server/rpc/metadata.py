@@ -14,15 +14,16 @@ from server.rpc.guard.gate import Gate
 # Until a client has acknowledged this limit grpcio keeps another, 16 MiB. Many fields take few bytes on the wire where
 # they are the same, and are many in memory.
 MAX_METADATA_BYTES = 16 << 10
-# What a field counts beside its value: its name, and what RFC 7541, section 4.1, adds.
-FIELD_BYTES = 32
+# What a field counts beside its name and value (RFC 7541, section 4.1), and what it takes on the wire at the least, sent
+# in full (section 6.2).
+FIELD_BYTES, SENT_FIELD_BYTES = 32, 3
 
 Fields = Sequence[tuple[str, str | bytes]]
 
 
-def size_of(fields: Fields) -> int:
-    """Returns what metadata counts, in bytes."""
-    return FIELD_BYTES * len(fields) + sum([len(value) for _, value in fields])
+def text_bytes(fields: Fields) -> int:
+    """Returns how many bytes the names and values of metadata have."""
+    return sum([len(name) + len(value) for name, value in fields])
 
 
 async def refuse(context: Context, gate: Gate) -> Never:
@@ -44,7 +45,8 @@ class MetadataLimit(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Returns what refuses a call, or None where that is another's to answer."""
-        if size_of(handler_call_details.invocation_metadata) > MAX_METADATA_BYTES:
+        fields = handler_call_details.invocation_metadata
+        if text_bytes(fields) + FIELD_BYTES * len(fields) > MAX_METADATA_BYTES:
             return self._refusal
         # Where nobody knows the method, grpcio says so at once.
         sends()

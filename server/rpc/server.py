@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,8 +28,10 @@ from server.rpc.metadata import MAX_METADATA_BYTES, MetadataLimit
 from server.rpc.reflection import reflection_handlers
 from server.rpc.request_message import MAX_CALLS, READ_BYTES, UNASKED_BYTES
 from server.rpc.tls import server_credentials
-from server.rpc.wakeups import read_all_at_once
+from server.rpc.wakeups import interrupt_nobody, read_all_at_once
 from server.sockets import bound
+
+logger = logging.getLogger(__name__)
 
 # Sockets that listen on the port, to which the kernel deals connections out: see guard/listeners.py.
 LISTENERS = 16
@@ -37,6 +40,8 @@ MOST_CONNECTIONS = 2 * MAX_CONNECTIONS
 # How long callers who wait for an answer are given to hear that they are to call no more; in seconds. Where the
 # processors are busy, it takes grpcio that long to tell them.
 GOAWAY_PAUSE = 0.3
+# How long grpcio is given to let go of its connections once nobody's call is waited for any more; in seconds.
+LAST_PAUSE = 2.0
 
 # What grpcio lets the metadata of a call be until the client has acknowledged our limit; RFC 9113 has none until then.
 UNACKNOWLEDGED_METADATA_BYTES = 16 << 20
@@ -76,8 +81,8 @@ OPTIONS = [
     ("grpc.server_handshake_timeout_ms", 10_000),
     # Calls of one RPC that wait to be taken in, and take some kilobytes each, also those of callers who have gone. From
     # the first on grpcio refuses some, by chance, and from the second on all.
-    ("grpc.server.max_pending_requests", 4_000),
-    ("grpc.server.max_pending_requests_hard_limit", 5_000),
+    ("grpc.server.max_pending_requests", 8_000),
+    ("grpc.server.max_pending_requests_hard_limit", 10_000),
     # Callers come back to all replicas, also to new ones, and a connection that is of no use is not kept: at this age
     # it is told to take no new calls, and those under way, which no deadline lets take longer, are let finish. A health
     # watch never ends by itself, nor does a call whose answer is not read.
@@ -112,7 +117,9 @@ def grpc_server(
     if reflect:
         handlers += reflection_handlers(keyless, callers.ledger)
     rpcs = service_rpcs(SERVICE, servicer, interceptor, buffers=buffers, calls=calls, callers=callers)
-    return Server(rpcs, handlers, callers.gate, Intake(callers.ledger), OPTIONS)
+    server = Server(rpcs, handlers, callers.gate, Intake(callers.ledger), OPTIONS)
+    interrupt_nobody()
+    return server
 
 
 def listen(server: Server, address: Address, *, share_port: bool, certificates: Certificates | None = None) -> Address:
@@ -170,4 +177,9 @@ async def _stop(server: Server, calls: Calls, hurry: asyncio.Event) -> None:
     for wait in waits:
         wait.cancel()
     # What is left are health watches, which never end, and answers that nobody reads.
-    await asyncio.gather(server.shutdown(None if hurry.is_set() else LAST_GRACE), stopping)
+    ended = asyncio.gather(server.shutdown(None if hurry.is_set() else LAST_GRACE), stopping)
+    try:
+        await asyncio.wait_for(asyncio.shield(ended), LAST_GRACE + LAST_PAUSE)
+    except TimeoutError:
+        # Whatever grpcio still waits for is nobody's answer.
+        logger.warning("a gRPC connection did not end, and is left behind")

@@ -17,6 +17,8 @@ from tests.hostile.others import FLOOD_SECONDS, others_unhurt
 
 CREATE = f"{SERVICE}/CreateParticipant"
 FLOODERS = 4
+# RFC 9113, section 6.1.
+PADDED = 0x8
 # RFC 9113, section 6.3, whose frames mean nothing any more.
 PRIORITY = struct.pack(">HBBBL", 0, 5, 2, 0, 1) + bytes(5)
 
@@ -57,6 +59,23 @@ def test_frames_without_end_beside_a_call_with_a_good_key(deployment: Deployment
     call = headers(1, CREATE, [("x-api-key", deployment.tenant.key)])
     attack = flood(FLOODS[kind] * 2_000, first=call)
     with others_unhurt(deployment), crowd(FLOODERS, lambda: Wire(deployment.service.grpc_address), attack):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("piece", "flags", "first"),
+    [
+        pytest.param(b"\xff" + bytes(255), PADDED, b"", id="padding alone"),
+        pytest.param(b"\x0a", 0, struct.pack(">BL", 0, 4_000_000), id="a byte each"),
+    ],
+)
+def test_the_smallest_pieces_of_a_message_without_end(
+    deployment: Deployment, piece: bytes, flags: int, first: bytes
+) -> None:
+    """Whoever reads them must not be the event loop, which would answer nobody as long as more come."""
+    call = headers(1, CREATE, [("x-api-key", deployment.tenant.key)])
+    attack = flood(frame(Type.DATA, flags, 1, piece) * 2_000, first=call + frame(Type.DATA, 0, 1, first))
+    with others_unhurt(deployment), crowd(2 * FLOODERS, lambda: Wire(deployment.service.grpc_address), attack):
         pass
 
 

@@ -191,7 +191,9 @@ class Story(RuleBasedStateMachine):
 
     def queued(self) -> list[PendingUpsert]:
         queues = [batcher._queue for batcher in self.writer._batchers.values()]
-        return [pending for queue in queues for part in (*queue._queues.values(), queue._alone) for pending in part]
+        return [
+            pending for queue in queues for part in (*queue._shared._queues.values(), queue._alone) for pending in part
+        ]
 
     def being_written(self) -> list[PendingUpsert]:
         batchers = self.writer._batchers.values()

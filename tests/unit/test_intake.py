@@ -109,3 +109,11 @@ async def test_who_has_too_many_waiting_is_refused_and_nobody_else(
     calls.come(*["flood-1"] * 50)
     await come_round(5)
     assert len(calls.refused) == 150
+
+
+async def test_one_of_whoever_has_none_waits_however_many_do(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "MAX_WAITING", 100)
+    calls.fill()
+    calls.come(*(f"stranger-{number}" for number in range(150)), *["stranger-0"] * 2)
+    await asyncio.sleep(0)
+    assert calls.refused == ["stranger-0"] * 2

@@ -69,6 +69,18 @@ def test_those_who_have_asked_are_taken_in_as_they_came(entrance: Entrance) -> N
     assert not entrance.room.is_anybody_ready
 
 
+def test_who_shows_another_key_does_not_wait_for_all_of_one(entrance: Entrance) -> None:
+    flood = b"GET / HTTP/1.1\r\nX-API-Key: sk_flood\r\n\r\n"
+    another = b"GET / HTTP/1.1\r\nhost: here\r\nAuthorization: Bearer sk_another\r\n\r\n"
+    for _ in range(20):
+        entrance.enter(flood)
+    entrance.enter(WHOLE)
+    entrance.enter(another)
+    entrance.enter(another)
+    assert entrance.taken(5) == [flood, WHOLE, another, flood, another]
+    assert entrance.taken(100) == [flood] * 18
+
+
 def test_who_has_sent_half_comes_behind_and_few_do_at_once(entrance: Entrance) -> None:
     for _ in range(LAST_AT_ONCE + 1):
         entrance.enter(HALF)
