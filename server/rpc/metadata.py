@@ -14,7 +14,7 @@ from server.rpc.guard.gate import Gate
 # Until a client has acknowledged this limit grpcio keeps another, 16 MiB. Many fields take few bytes on the wire where
 # they are the same, and are many in memory.
 MAX_METADATA_BYTES = 16 << 10
-# What a field counts beside its name and value (RFC 7541, section 4.1), and what it takes on the wire at the least, sent
+# What a field counts beside its name and value (RFC 7541, section 4.1), and what it takes on the wire beside them, sent
 # in full (section 6.2).
 FIELD_BYTES, SENT_FIELD_BYTES = 32, 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -177,9 +178,11 @@ async def _stop(server: Server, calls: Calls, hurry: asyncio.Event) -> None:
     for wait in waits:
         wait.cancel()
     # What is left are health watches, which never end, and answers that nobody reads.
-    ended = asyncio.gather(server.shutdown(None if hurry.is_set() else LAST_GRACE), stopping)
-    try:
-        await asyncio.wait_for(asyncio.shield(ended), LAST_GRACE + LAST_PAUSE)
-    except TimeoutError:
-        # Whatever grpcio still waits for is nobody's answer.
-        logger.warning("a gRPC connection did not end, and is left behind")
+    ends = {stopping, asyncio.ensure_future(server.shutdown(None if hurry.is_set() else LAST_GRACE))}
+    ended, left = await asyncio.wait(ends, timeout=LAST_GRACE + LAST_PAUSE)
+    for end in ended:
+        end.result()
+    if left:
+        # Whatever grpcio still waits for is nobody's answer. Freed, the server would wait for it, too: so it never is.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(server))
+        logger.warning("grpcio does not let go of a connection, and is left behind")
