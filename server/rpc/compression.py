@@ -1,7 +1,7 @@
 """Undoes gzip, in which callers may send messages.
 
 Left to grpcio, a message would be inflated before anybody asked who sends it: a few kilobytes, which cost a stranger
-nothing, would each take milliseconds of the one thread that reads for everybody. And it would refuse what becomes too
+nothing, would each take milliseconds of the few threads that read for everybody. And it would refuse what becomes too
 large in its own words.
 """
 

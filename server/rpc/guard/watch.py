@@ -2,9 +2,9 @@
 
 What calls under way hold is counted, and bounded. Outside of calls grpcio sets no limits that help: until a client has
 acknowledged our limit, which is when it likes to, the headers of a call may have 16 MiB, for which a few kilobytes
-suffice where they are the same again and again; and whatever comes is read without end by the one thread that reads
-for everybody. So there is one rule for when that thread is busy, or memory is short: a connection may send what its
-calls with good keys account for, and little more.
+suffice where they are the same again and again; and whatever comes is read without end by the few threads that read
+for everybody. So there is one rule for when these are busy, or memory is short: a connection may send what its calls
+with good keys account for, and little more.
 
 Of whoever sends more, wastes calls, or sends one that is too large, nothing more is read (tarpit.py). Where newcomers
 flood, newcomers have to wait (listeners.py); where there are too many connections, some make way (eviction.py).
