@@ -28,8 +28,9 @@ from server.rpc.keyless import Keyless
 from server.rpc.metadata import MAX_METADATA_BYTES, MetadataLimit
 from server.rpc.reflection import reflection_handlers
 from server.rpc.request_message import MAX_CALLS, READ_BYTES, UNASKED_BYTES
+from server.rpc.scheduling import give_way
 from server.rpc.tls import server_credentials
-from server.rpc.wakeups import interrupt_nobody, read_all_at_once
+from server.rpc.wakeups import read_all_at_once
 from server.sockets import bound
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def grpc_server(
         handlers += reflection_handlers(keyless, callers.ledger)
     rpcs = service_rpcs(SERVICE, servicer, interceptor, buffers=buffers, calls=calls, callers=callers)
     server = Server(rpcs, handlers, callers.gate, Intake(callers.ledger), OPTIONS)
-    interrupt_nobody()
+    give_way()
     return server
 
 

@@ -2,16 +2,11 @@
 
 So each would wake the event loop once more, long after it has seen to what the byte stands for; and while a few hundred
 of them are unread, grpcio waits for the event loop, and everybody for grpcio.
-
-And the thread that writes them is woken for everything that happens itself.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -19,24 +14,11 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it comes withou
 
 # More than is ever unread: a pipe is full then, and nothing is lost, for a byte stands for all that has happened.
 ALL = 1 << 16
-# What grpcio calls in the thread that writes them, after which the thread is named.
-_WRITER = "_poll_wrapper"
 
 
 def read_all_at_once() -> None:
     """Has grpcio read all of these bytes at once, and never wait. To be called before anything of it is made."""
     cygrpc.socket = SimpleNamespace(socketpair=_pipe)
-
-
-def interrupt_nobody() -> None:
-    """Has the thread that writes these bytes take a processor from nobody who works: a moment later it tells of all
-    that has happened meanwhile at once. To be called when a server of grpcio is made. Linux alone can do that."""
-    if sys.platform == "linux":
-        for thread in threading.enumerate():
-            if _WRITER in thread.name and thread.native_id is not None:
-                # Where the process may not say how it is scheduled, all is as before.
-                with suppress(OSError):
-                    os.sched_setscheduler(thread.native_id, os.SCHED_BATCH, os.sched_param(0))
 
 
 @dataclass(frozen=True, slots=True)

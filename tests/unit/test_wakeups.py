@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
 from server.rpc.wakeups import ALL
 
 # Of each call grpcio tells that it is there, that its message is, that the answer is sent, and that it is over.
@@ -86,23 +84,3 @@ except BlockingIOError:
 """
     ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
     assert ended.stdout == "empty\n"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux schedules a thread like that")
-def test_whoever_wakes_it_takes_a_processor_from_nobody() -> None:
-    """Where this fails, grpcio may have changed what its thread is called."""
-    code = """
-import asyncio, os, threading
-import grpc
-from server.rpc.wakeups import interrupt_nobody
-
-async def main():
-    server = grpc.aio.server()
-    interrupt_nobody()
-    policies = [os.sched_getscheduler(thread.native_id) for thread in threading.enumerate()]
-    print(policies.count(os.SCHED_BATCH), policies.count(os.SCHED_OTHER))
-
-asyncio.run(main())
-"""
-    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
-    assert ended.stdout == "1 1\n"
