@@ -28,7 +28,7 @@ from server.gateway.endpoint import Endpoints
 from server.gateway.openapi import document
 from server.gateway.operations import Operations
 from server.operations.health import Health
-from server.operations.memory import give_back_forever
+from server.operations.memory import give_back_forever, share_memory
 from server.operations.metrics import Metrics
 from server.operations.telemetry import Telemetry
 from server.participants.changes import Changes
@@ -71,6 +71,7 @@ async def serve(
 
     `fixed_organization_id` is the organization of `settings.api_key`; `ready` is called once the service answers.
     """
+    share_memory()
     gc.set_threshold(GARBAGE_THRESHOLD)
     sys.setswitchinterval(THREADS_SWITCH_AFTER)
     allow_open_files()

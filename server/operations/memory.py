@@ -22,7 +22,7 @@ SLACK, GIVE_BACK_EVERY = 16 << 20, 5.0
 _STATM = Path("/proc/self/statm")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # Of mallopt(3).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _LARGE_BLOCK, _MOST_FREE = 128 << 10, 8 << 20
 
 
@@ -39,6 +39,14 @@ class ResidentMemory:
     def close(self) -> None:
         """Closes the file."""
         os.close(self._file)
+
+
+def share_memory() -> None:
+    """Has all threads allocate from the same memory: left to itself malloc has some for each, where what is free is of
+    no use to the others. To be called before there are any. Only where malloc is glibc's."""
+    libc = ctypes.CDLL(None)
+    if sys.platform == "linux" and hasattr(libc, "mallopt"):
+        libc.mallopt(_M_ARENA_MAX, 1)
 
 
 async def give_back_forever() -> None:
