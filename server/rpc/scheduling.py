@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-# What the thread that tells is named after, and how those that read are called.
-_TELLER, _READERS = "_poll_wrapper", "event_engine"
+# What the thread that tells is named after.
+_TELLER = "_poll_wrapper"
 # How much nicer those that read are made, and so all that they start later (sched(7)).
 NICE = 5
 
@@ -35,8 +34,6 @@ def give_way() -> None:
             os.setpriority(os.PRIO_PROCESS, reader, os.getpriority(os.PRIO_PROCESS, reader) + NICE)
 
 
-def _readers() -> Iterator[int]:
-    # They are none of Python's.
-    for thread in _THREADS.iterdir():
-        if (thread / "comm").read_text().startswith(_READERS):
-            yield int(thread.name)
+def _readers() -> set[int]:
+    # They are none of Python's. What they are called they say themselves, and may not have yet.
+    return {int(thread.name) for thread in _THREADS.iterdir()} - {thread.native_id for thread in threading.enumerate()}
