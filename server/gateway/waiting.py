@@ -15,7 +15,7 @@ import socket
 
 from server.round_robin import RoundRobin
 
-# So many may wait who have asked, and so many who have sent half a request, of whom the longest waiting makes way.
+# So many may wait who have asked, and so many who have sent half a request, of whom the one whose turn it is makes way.
 MOST_WAITING = 1_000
 # So many may wait who have sent nothing, or this part of the files that may be open, if that is less; then the longest
 # waiting makes way.

@@ -24,7 +24,7 @@ from server.rpc.compression import is_compressed, plain
 from server.rpc.contexts import Context, abort, sends, this_call
 from server.rpc.draining import Calls
 from server.rpc.guard.callers import Callers
-from server.rpc.metadata import FIELD_BYTES, MAX_METADATA_BYTES, SENT_FIELD_BYTES, Fields, refuse, text_bytes
+from server.rpc.metadata import MAX_METADATA_BYTES, UNSENT_FIELD_BYTES, Fields, refuse, size_of
 from server.rpc.request_message import MAX_REQUEST_BYTES, Receiver, malformed
 
 # What a call under way is taken to hold, and one for a list: about the answer with the largest participant, or with as
@@ -89,10 +89,10 @@ class Rpc(_Handler):
     def __call__(self, _messages: object, context: Context) -> Awaitable[bytes]:
         """Returns what answers a call."""
         fields: Fields = context.invocation_metadata()  # type: ignore[assignment]  # there is some
-        count, size = len(fields), text_bytes(fields)
-        if size + FIELD_BYTES * count > MAX_METADATA_BYTES:
+        size = size_of(fields)
+        if size > MAX_METADATA_BYTES:
             return refuse(context, self.callers.gate)
-        return IncomingCall(self, context, fields, size + SENT_FIELD_BYTES * count).answer()
+        return IncomingCall(self, context, fields, size - UNSENT_FIELD_BYTES * len(fields)).answer()
 
     def expired(self, context: Context) -> None:
         """Counts a call whose deadline had passed before it was its turn."""

@@ -14,16 +14,16 @@ from server.rpc.guard.gate import Gate
 # Until a client has acknowledged this limit grpcio keeps another, 16 MiB. Many fields take few bytes on the wire where
 # they are the same, and are many in memory.
 MAX_METADATA_BYTES = 16 << 10
-# What a field counts beside its name and value (RFC 7541, section 4.1), and what it takes on the wire beside them, sent
-# in full (section 6.2).
-FIELD_BYTES, SENT_FIELD_BYTES = 32, 3
+# What a field counts beside its name and value (RFC 7541, section 4.1), and what of that is never sent: on the wire it
+# takes 3 bytes beside them (section 6.2).
+FIELD_BYTES, UNSENT_FIELD_BYTES = 32, 29
 
 Fields = Sequence[tuple[str, str | bytes]]
 
 
-def text_bytes(fields: Fields) -> int:
-    """Returns how many bytes the names and values of metadata have."""
-    return sum([len(name) + len(value) for name, value in fields])
+def size_of(fields: Fields) -> int:
+    """Returns what metadata counts, in bytes."""
+    return FIELD_BYTES * len(fields) + sum([len(name) + len(value) for name, value in fields])
 
 
 async def refuse(context: Context, gate: Gate) -> Never:
@@ -45,8 +45,7 @@ class MetadataLimit(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Returns what refuses a call, or None where that is another's to answer."""
-        fields = handler_call_details.invocation_metadata
-        if text_bytes(fields) + FIELD_BYTES * len(fields) > MAX_METADATA_BYTES:
+        if size_of(handler_call_details.invocation_metadata) > MAX_METADATA_BYTES:
             return self._refusal
         # Where nobody knows the method, grpcio says so at once.
         sends()

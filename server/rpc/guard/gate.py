@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from server.rpc.contexts import Context
 from server.rpc.guard.ledger import Ledger
 
-# So many calls may wait until it is known whether they may begin, as many as of an RPC may wait in grpcio.
+# So many calls may wait until it is known whether they may begin.
 MAX_WAITING = 4_000
 
 
