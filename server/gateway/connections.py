@@ -24,6 +24,8 @@ MOST_NEWCOMERS = 250
 # So many may be of callers with good keys: there is always room for whoever has yet to show its key, and for that no
 # stranger ends one of these.
 MOST_KNOWN = MAX_CONNECTIONS - MOST_NEWCOMERS
+# Of these, so many that wait for nothing are closed at once.
+KNOWN_EVICTED_AT_ONCE = 10
 # What all callers together may leave unread.
 MAX_UNREAD_BYTES = 64 << 20
 # So much is read at once of messages that have been answered already, and how often, in seconds: the rest of them is
@@ -93,23 +95,23 @@ class Connections(ServerState):
             connection.transport.abort()
 
     def make_room_for(self, newly_known: Protocol) -> None:
-        """Ends a connection of the organization that has the most, where one more is known than may be.
+        """Ends connections of the organization that has the most, where one more is known than may be.
 
-        Of its connections one that waits for nothing goes first, the longest idle, and else the last that called.
-        Raises Overloaded where that is the one that is newly known.
+        Of its connections some that wait for nothing go, the longest idle, and else the last that called. Raises
+        Overloaded where that is the one that is newly known.
         """
         if len(self.connections) <= MOST_KNOWN:
             return
         known = [each for each in self.all() if each.organization is not None]
         if len(known) <= MOST_KNOWN:
             return
-        sizes = Counter(each.organization for each in known)
-        most = max(sizes.values())
-        leaving = min((each for each in known if sizes[each.organization] == most), key=_stays)
-        leaving.organization = None
-        if leaving is newly_known:
-            raise Overloaded("too many connections of this organization; retry", reason="TOO_MANY_CONNECTIONS")
-        leaving.cut_off()
+        ((most, _),) = Counter(each.organization for each in known).most_common(1)
+        first, *others = nsmallest(KNOWN_EVICTED_AT_ONCE, (each for each in known if each.organization == most), _stays)
+        for leaving in (first, *(each for each in others if each.standing is Standing.KNOWN)):
+            leaving.organization = None
+            if leaving is newly_known:
+                raise Overloaded("too many connections of this organization; retry", reason="TOO_MANY_CONNECTIONS")
+            leaving.cut_off()
 
     def stops_reading(self, connection: Protocol, size: int) -> None:
         """Counts what waits for a caller, and cuts off who has read nothing for longest while all that is too much."""
