@@ -13,7 +13,7 @@ from tests.bench.http2 import ACK, Type, frame
 from tests.conftest import Deployment
 from tests.hostile.crowd import crowd
 from tests.hostile.grpc_wire import SERVICE, Wire, headers
-from tests.hostile.others import FLOOD_SECONDS, others_unhurt
+from tests.hostile.others import FLOOD_SECONDS, WORST_OF_CROWDS, WORST_SECONDS, alone, others_unhurt
 
 CREATE = f"{SERVICE}/CreateParticipant"
 FLOODERS = 4
@@ -62,20 +62,25 @@ def test_frames_without_end_beside_a_call_with_a_good_key(deployment: Deployment
         pass
 
 
+@pytest.mark.parametrize(("size", "calls"), [(2 * FLOODERS, 1), (2 * FLOODERS, 90), pytest.param(200, 10, marks=alone)])
 @pytest.mark.parametrize(
-    ("piece", "flags", "first"),
+    ("piece", "first"),
     [
-        pytest.param(b"\xff" + bytes(255), PADDED, b"", id="padding alone"),
-        pytest.param(b"\x0a", 0, struct.pack(">BL", 0, 4_000_000), id="a byte each"),
+        pytest.param((PADDED, b"\xff" + bytes(255)), b"", id="padding alone"),
+        pytest.param((0, b"\x0a"), struct.pack(">BL", 0, 4_000_000), id="a byte each"),
     ],
 )
-def test_the_smallest_pieces_of_a_message_without_end(
-    deployment: Deployment, piece: bytes, flags: int, first: bytes
+def test_the_smallest_pieces_of_messages_without_end(
+    deployment: Deployment, piece: tuple[int, bytes], first: bytes, size: int, calls: int
 ) -> None:
     """Whoever reads them must not be the event loop, which would answer nobody as long as more come."""
-    call = headers(1, CREATE, [("x-api-key", deployment.tenant.key)])
-    attack = flood(frame(Type.DATA, flags, 1, piece) * 2_000, first=call + frame(Type.DATA, 0, 1, first))
-    with others_unhurt(deployment), crowd(2 * FLOODERS, lambda: Wire(deployment.service.grpc_address), attack):
+    streams = range(1, 2 * calls, 2)
+    key = [("x-api-key", deployment.tenant.key)]
+    begun = b"".join(headers(stream, CREATE, key) + frame(Type.DATA, 0, stream, first) for stream in streams)
+    pieces = b"".join(frame(Type.DATA, piece[0], stream, piece[1]) for stream in streams)
+    attack = flood(pieces * (2_000 // calls), first=begun)
+    worst = WORST_SECONDS if size < 64 else WORST_OF_CROWDS
+    with others_unhurt(deployment, worst), crowd(size, lambda: Wire(deployment.service.grpc_address), attack):
         pass
 
 

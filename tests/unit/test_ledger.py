@@ -11,7 +11,7 @@ from server.rpc.guard.connections import Connection
 from server.rpc.guard.gate import Gate
 from server.rpc.guard.ledger import FRAMES_BYTES, Ledger
 from server.rpc.guard.tarpit import Tarpit
-from server.rpc.guard.unaccounted import Limit, Unaccounted
+from server.rpc.guard.unaccounted import Lately, Limit, Unaccounted
 
 PEER = "ipv4:192.0.2.1:1"
 NOTHING, SOME = Limit(holders=0, strangers=0), Limit(holders=10_000, strangers=100)
@@ -107,3 +107,30 @@ async def test_a_message_that_is_counted_late_is_nothing_that_came_again(scene: 
         scene.unaccounted.begin_second(())
     scene.ledger.arrived(_call(), 40_000)
     assert not scene.over(SOME, 60_000)
+
+
+def _over_share(**came: int) -> set[str]:
+    """Who has more than its share of a mebibyte; peers are named after their organizations, strangers with an s."""
+    organizations = {peer: peer[0] for peer in came if not peer.startswith("s")}
+    return Lately(came, {}, organizations).over_share(1 << 20, SOME)
+
+
+def test_who_sends_more_than_its_share_does_so_whatever_else_is_sent() -> None:
+    assert _over_share(a1=1 << 20) == set()
+    assert _over_share(a1=(1 << 20) + 1) == {"a1"}
+
+
+def test_each_organization_has_an_equal_share_and_of_that_each_of_its_connections() -> None:
+    crowd = {f"a{number}": 60_000 for number in range(10)}
+    assert _over_share(**crowd) == set()
+    assert _over_share(**crowd, b1=500_000) == crowd.keys()
+    assert _over_share(**crowd, b1=500_000, s1=500_000) == {*crowd, "b1", "s1"}
+
+
+def test_who_sends_little_has_no_share_and_takes_none() -> None:
+    assert _over_share(a1=1 << 20, b1=SOME.holders, s1=SOME.strangers) == set()
+
+
+def test_nobody_has_too_much_who_sends_what_everybody_may() -> None:
+    crowd = {f"a{number}": SOME.holders + 1 for number in range(1_000)}
+    assert _over_share(**crowd, b1=SOME.holders) == crowd.keys()

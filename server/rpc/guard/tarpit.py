@@ -64,9 +64,17 @@ class Tarpit:
             self._condemn(connection.peer)
         return was_heard
 
-    def look(self, guilty: Container[str], doubt: Callable[[str], float], now: float, *, may_hear: bool) -> None:
+    def look(
+        self,
+        guilty: Container[str],
+        resting: Container[str],
+        doubt: Callable[[str], float],
+        now: float,
+        *,
+        may_hear: bool,
+    ) -> None:
         """Silences the guilty for good who have been suspects for as long as there is doubt, in seconds; hears another
-        suspect again, if any may be heard; and cuts off who has been silent for long enough.
+        suspect again that is not resting, if any may be heard; and cuts off who has been silent for long enough.
 
         What the others have sent meanwhile is not known: so they are heard one after the other.
         """
@@ -78,7 +86,7 @@ class Tarpit:
                     self._end(peer).close()
             elif is_over or (peer in guilty and silent.since + doubt(peer) <= now):
                 self._condemn(peer)
-            elif may_hear and peer not in guilty:
+            elif may_hear and peer not in guilty and peer not in resting:
                 may_hear = False
                 self._end(peer).give_back()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,11 +26,16 @@ class Limit(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Lately:
     """By peer, how many bytes came unaccounted in the last one to two seconds, and how many may be of messages that are
-    on their way; and who has had a call with a good key."""
+    on their way; and of which organization those are who have had a call with a good key."""
 
     excess: Mapping[str, int]
     messages: Mapping[str, int]
-    holders: Set[str]
+    organizations: Mapping[str, str]
+
+    @property
+    def holders(self) -> Set[str]:
+        """Who has had a call with a good key."""
+        return self.organizations.keys()
 
     def over(self, limit: Limit, *, beside_messages: bool) -> set[str]:
         """Returns of whom more came, or more than messages on their way may be."""
@@ -38,6 +44,16 @@ class Lately:
             peer
             for peer, size in self.excess.items()
             if size > (limit.holders if peer in self.holders else limit.strangers) + messages.get(peer, 0)
+        }
+
+    def over_share(self, together: int, least: Limit) -> set[str]:
+        """Returns who has more than its equal share of so many bytes, and more than the least that each may have."""
+        much = self.over(least, beside_messages=False)
+        groups = Counter(self.organizations.get(peer) for peer in much)
+        return {
+            peer
+            for peer in much
+            if self.excess[peer] > min(MUCH, together / len(groups) / groups[self.organizations.get(peer)])
         }
 
     def most(self, among: Collection[str]) -> set[str]:
@@ -62,12 +78,12 @@ class Unaccounted:
 
     def lately(self, found: Sequence[Connection], tarpit: Tarpit) -> Lately:
         """Returns what came lately of the connections that are there."""
-        holders, accounted = self._ledger.organizations().keys(), self._ledger.accounted()
+        organizations, accounted = self._ledger.organizations(), self._ledger.accounted()
         self._found = found
         self._now = {each.cookie: tarpit.received(each) - accounted.get(each.peer, 0) for each in found}
         excess = {each.peer: self._now[each.cookie] - self._earlier.get(each.cookie, 0) for each in found}
         messages = {peer: READ_BYTES * count for peer, count in self._ledger.arriving().items()}
-        return Lately(excess, messages, holders)
+        return Lately(excess, messages, organizations)
 
     def begin_second(self, unforgiven: Collection[str]) -> None:
         """Forgets what came earlier, but not of some; and peers who have gone, altogether."""

@@ -29,7 +29,6 @@ from server.rpc.guard.newcomers import Newcomers
 from server.rpc.guard.pressure import Gauge, Pressure
 from server.rpc.guard.tarpit import Tarpit
 from server.rpc.guard.unaccounted import Lately, Limit, Unaccounted
-from server.rpc.request_message import MAX_CALLS, UNASKED_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +37,10 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY, LOOK_AGAIN = 0.025, 0.02
 # A look that takes so long, where there are many connections, is followed by a rest so many times as long; in seconds.
 LONG_LOOK, REST = 0.001, 2
-# What may come of a connection in a second beside what its calls account for. While grpcio is busy, this, and messages
-# that are on their way: of a key holder also calls that are not taken in yet.
-AMPLE = Limit(holders=(1 << 20) + MAX_CALLS * UNASKED_BYTES, strangers=1 << 20)
+# What may come of all connections together in a second while grpcio is busy, beside what their calls account for.
+# Messages that are on their way count, for one in pieces of a byte costs grpcio as much as a thousand others. Of this,
+# each organization that sends much has an equal share, and of that each of its connections: who sends more has to rest.
+TOGETHER = 8 << 20
 # While it is saturated, and in the second after somebody was unwelcome, or memory short, what a first call takes, of a
 # key holder a few small ones, and messages; while memory is short, without messages, which wait.
 LITTLE = Limit(holders=8 << 10, strangers=3 << 10)
@@ -116,6 +116,7 @@ class _Watch:
         limit = self._least if pressure.is_critical else self._little
         guilty = sent.over(limit, beside_messages=True)
         flooding = self._flooding(sent, limit, guilty, pressure, now)
+        resting = sent.over_share(TOGETHER, limit)
         if pressure.is_critical:
             heard = {each.peer for each in found if each.peer not in self._tarpit}
             if heard.isdisjoint(unwelcome | flooding):
@@ -125,8 +126,9 @@ class _Watch:
             self._hold_newcomers_back(now, fill=True)
         if self._newcomers_go_unseen(found, sent.holders, pressure, now):
             self._hold_newcomers_back(now, fill=pressure.is_short)
-        self._judge_suspects(unwelcome | guilty, sent.holders, pressure, now)
-        if self._shut_out(found, unwelcome, flooding, now) and (self._newcomers.are_many or pressure.is_short):
+        self._judge_suspects(unwelcome | guilty, resting, sent.holders, pressure, now)
+        suspects = flooding | resting if pressure.is_busy else flooding
+        if self._shut_out(found, unwelcome, suspects, now) and (self._newcomers.are_many or pressure.is_short):
             # They came, were read, and went before they could be silenced; so will the next.
             self._hold_newcomers_back(now, fill=True)
         self._gate.looked(sent.excess.keys(), is_flooded=pressure.is_short and now < self._overrun_until)
@@ -144,7 +146,7 @@ class _Watch:
             return sent.over(limit, beside_messages=False)
         if now < self._besieged_until or pressure.is_saturated:
             return guilty
-        return sent.over(AMPLE, beside_messages=True) if pressure.is_busy else set()
+        return set()
 
     def _newcomers_go_unseen(
         self, found: Sequence[Connection], holders: Set[str], pressure: Pressure, now: float
@@ -172,12 +174,15 @@ class _Watch:
         if fill:
             self._filled_until = now + SECOND
 
-    def _judge_suspects(self, guilty: set[str], holders: Set[str], pressure: Pressure, now: float) -> None:
+    def _judge_suspects(
+        self, guilty: set[str], resting: set[str], holders: Set[str], pressure: Pressure, now: float
+    ) -> None:
         of_holders = 0.0 if pressure.is_critical else DOUBT
         of_strangers = min(of_holders, SHORT_DOUBT) if pressure.is_short else of_holders
         # Who was silenced before more of it was read has to wait while memory is short: what else it sent is not known.
         self._tarpit.look(
             guilty,
+            resting,
             lambda peer: of_holders if peer in holders else of_strangers,
             now,
             may_hear=not pressure.is_short,
