@@ -46,6 +46,7 @@ from server.rpc.draining import Calls
 from server.rpc.guard.callers import Callers
 from server.rpc.guard.slow_readers import cut_off_slow_readers_forever
 from server.rpc.guard.watch import watch_forever
+from server.rpc.guard.watchdog import Watchdog
 from server.sockets import Listening, allow_open_files
 from server.writes.group_commit import GroupCommit
 
@@ -119,6 +120,8 @@ async def service(
     `parts` are told what must not end before that; `hurry` is set once it is not to wait.
     """
     async with AsyncExitStack() as stack:
+        # First, while there are no threads.
+        watchdog = stack.enter_context(Watchdog())
         database = Database(conninfo, settings.database_connections)
         stack.push_async_callback(database.close)
         await database.open()
@@ -136,13 +139,7 @@ async def service(
         stack.push_async_callback(probe.close)
         health = Health(probe.can_write)
         _watch(metrics, database, writer, health, turns)
-        certificates = None
-        if settings.tls is not None:
-            certificates = Certificates(settings.tls)
-            await stack.enter_async_context(
-                _background(parts, "the watch over certificates", certificates.renew_forever())
-            )
-            metrics.watch("participants_certificate_expiry_timestamp_seconds", certificates.ends)
+        certificates = await stack.enter_async_context(_certificates(settings, parts, metrics))
         interceptor = Interceptor(authenticator, turns, telemetry)
         buffers, calls, callers = Buffers(), Calls(), Callers()
         servicer = ParticipantServicer(
@@ -166,8 +163,9 @@ async def service(
         grpc_address = rpc.listen(grpc_server, settings.grpc_address, share_port=share_ports, certificates=certificates)
         watches = {
             "the return of free memory": give_back_forever(),
+            "the watch over the interpreter": watchdog.ended(),
             "the watch over connections": watch_forever(
-                grpc_address.port, callers, buffers, tls=certificates is not None
+                grpc_address.port, callers, buffers, watchdog, tls=certificates is not None
             ),
             "the watch over unread answers": cut_off_slow_readers_forever(grpc_address.port, callers.ledger),
         }
@@ -221,6 +219,17 @@ async def _drain(health: Health, seconds: float, hurry: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await hurry.wait()
+
+
+@asynccontextmanager
+async def _certificates(settings: Settings, parts: Parts, metrics: Metrics) -> AsyncIterator[Certificates | None]:
+    if settings.tls is None:
+        yield None
+        return
+    certificates = Certificates(settings.tls)
+    metrics.watch("participants_certificate_expiry_timestamp_seconds", certificates.ends)
+    async with _background(parts, "the watch over certificates", certificates.renew_forever()):
+        yield certificates
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ _MAPPED = bytes(10) + b"\xff\xff"
 # struct pollfd: the file, and what to look for and what there is.
 _POLLED = struct.Struct("=ihh")
 # Of socket(7) and tcp(7).
-_SO_COOKIE, _TCP_NOTSENT_LOWAT = 57, 25
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER, _SO_COOKIE, _TCP_NOTSENT_LOWAT = 26, 27, 57, 25
 # Of proc(5): how large the table of open files is.
 _SLOTS = re.compile(rb"^FDSize:\s*(\d+)$", re.MULTILINE)
 # struct sockaddr_un, with the family alone.
@@ -38,6 +38,16 @@ _UNNAMED = struct.pack("=H", socket.AF_UNIX)
 _FILLING = bytes(1 << 16)
 # To connect to no family at all ends a connection as if it had never been: what has come and is not read is gone.
 _NOWHERE = ctypes.create_string_buffer(16)
+
+
+class _Filter(ctypes.Structure):
+    """struct sock_fprog of socket(7): how many instructions there are, and where."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+# One instruction, to return how much of a packet is taken: nothing.
+_NOTHING = _Filter(1, struct.pack("=HBBI", 0x06, 0, 0, 0))
 
 
 class Tcp(NamedTuple):
@@ -179,6 +189,16 @@ def idle_listener() -> int:
 def read_no_more(file: int) -> None:
     """Has whoever reads a connection find that it has ended. The peer is not told."""
     _libc.shutdown(file, socket.SHUT_RD)
+
+
+def drop(file: int) -> None:
+    """Has the kernel drop whatever comes of a TCP connection, as if it had been lost on its way."""
+    _libc.setsockopt(file, socket.SOL_SOCKET, _SO_ATTACH_FILTER, ctypes.byref(_NOTHING), ctypes.sizeof(_NOTHING))
+
+
+def drop_no_more(file: int) -> None:
+    """Has the kernel take what comes again."""
+    _libc.setsockopt(file, socket.SOL_SOCKET, _SO_DETACH_FILTER, ctypes.byref(ctypes.c_int(0)), 4)
 
 
 def abort(file: int) -> bool:

@@ -29,6 +29,7 @@ from server.rpc.guard.newcomers import Newcomers
 from server.rpc.guard.pressure import Gauge, Pressure
 from server.rpc.guard.tarpit import Tarpit
 from server.rpc.guard.unaccounted import Lately, Limit, Unaccounted
+from server.rpc.guard.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +53,15 @@ DOUBT, SHORT_DOUBT = 5.0, 0.05
 SECOND = 1.0
 
 
-async def watch_forever(port: int, callers: Callers, buffers: Buffers, *, tls: bool) -> None:
+async def watch_forever(port: int, callers: Callers, buffers: Buffers, watchdog: Watchdog, *, tls: bool) -> None:
     """Watches the connections to a port of this process. On systems other than Linux, which cannot tell, it waits."""
     if sys.platform != "linux":
         await asyncio.Event().wait()
     stopped = threading.Event()
     try:
         # In a thread, for the event loop may be busy when it matters.
-        await asyncio.to_thread(_Watch(port, callers, buffers, TLS_BYTES * tls).look_until, stopped)
+        watch = _Watch(port, callers, buffers, watchdog, TLS_BYTES * tls)
+        await asyncio.to_thread(watch.look_until, stopped)
     finally:
         stopped.set()
 
@@ -67,8 +69,9 @@ async def watch_forever(port: int, callers: Callers, buffers: Buffers, *, tls: b
 class _Watch:
     """Compares what came of connections with what their calls account for."""
 
-    def __init__(self, port: int, callers: Callers, buffers: Buffers, tls_bytes: int) -> None:
+    def __init__(self, port: int, callers: Callers, buffers: Buffers, watchdog: Watchdog, tls_bytes: int) -> None:
         self._port = port
+        self._watchdog = watchdog
         self._connections = Connections(port)
         self._little, self._least = (Limit._make(size + tls_bytes for size in limit) for limit in (LITTLE, LEAST))
         self._gate = callers.gate
@@ -88,11 +91,13 @@ class _Watch:
             wait = LOOK_EVERY
             while not stopped.is_set():
                 unwelcome, now, began = self._gate.unwelcome(wait), time.monotonic(), time.thread_time()
+                self._watchdog.sees_it_run(self._port, now)
                 wait = LOOK_AGAIN if self._look(unwelcome, gauge.pressure(now), now) else LOOK_EVERY
                 self._accept_newcomers(now)
                 took = time.thread_time() - began
                 if took > LONG_LOOK:
                     stopped.wait(min(LOOK_AGAIN, REST * took))
+        self._watchdog.looks_away()
         self._gate.looked()
         self._listeners.accept_all()
         self._tarpit.cut_off_all()
