@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 # How often it looks, and after what time without a sign of it the interpreter is held; in seconds. The guard gives one
 # forty times a second.
-LOOK_EVERY, HELD_AFTER = 0.02, 0.1
+LOOK_EVERY, HELD_AFTER = 0.04, 0.1
 # Of whom so many bytes come within this time, in seconds, what comes is dropped, for as long as the interpreter is held
 # and no longer than the second time. Whoever is dropped waits a fifth of a second before it sends again.
 MUCH, SAMPLE, MOST = 32 << 10, 0.02, 0.2
