@@ -54,6 +54,13 @@ FAULTS = {
             return made
         server.grpc_server = one_that_stops
     """,
+    "the watch over the interpreter": """
+        from server.rpc.guard import watchdog
+        def dies(self):
+            watchdog.time.sleep(2)
+            watchdog.os.abort()
+        watchdog.Watchdog._watch_forever = dies
+    """,
 }
 
 

@@ -125,6 +125,8 @@ def _start(work: Callable[[], NoReturn]) -> int:
     libc, parent = ctypes.PyDLL(None), os.getpid()
     # Python's own fork copies the table of files, and does more than is needed of what else there is.
     process: int = libc.syscall(number, _CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0)
+    if process < 0:
+        logger.warning("no process can be started beside this one, which a flood may hold up")
     if process:
         return max(process, 0)
     try:
