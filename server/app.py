@@ -121,7 +121,7 @@ async def service(
     """
     async with AsyncExitStack() as stack:
         # First, while there are no threads.
-        watchdog = stack.enter_context(Watchdog())
+        watchdog = stack.enter_context(contextlib.closing(Watchdog()))
         database = Database(conninfo, settings.database_connections)
         stack.push_async_callback(database.close)
         await database.open()

@@ -24,7 +24,7 @@ MOST_NEWCOMERS = 250
 # So many may be of callers with good keys: there is always room for whoever has yet to show its key, and for that no
 # stranger ends one of these.
 MOST_KNOWN = MAX_CONNECTIONS - MOST_NEWCOMERS
-# Of these, so many that wait for nothing are closed at once.
+# Of these, so many that wait for nothing are closed at once, for to look for them takes time.
 KNOWN_EVICTED_AT_ONCE = 10
 # What all callers together may leave unread.
 MAX_UNREAD_BYTES = 64 << 20

@@ -21,10 +21,10 @@ SENT = 2 * PACE
 # took, and how many bytes came in all.
 SCRIPT = """
 import ctypes, socket, struct, sys, threading, time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from server.rpc.guard.watchdog import Watchdog
 
-with Watchdog() if sys.argv[1] == "watched" else nullcontext() as watchdog:
+with closing(Watchdog()) if sys.argv[1] == "watched" else nullcontext() as watchdog:
     at = socket.create_server(("127.0.0.1", 0))
     port = at.getsockname()[1]
     print(port, flush=True)

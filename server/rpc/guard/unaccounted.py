@@ -12,7 +12,7 @@ from server.rpc.guard.ledger import Ledger
 from server.rpc.guard.tarpit import Tarpit
 from server.rpc.request_message import READ_BYTES
 
-# So much in a second may be a reason by itself, in bytes.
+# So much in a second may be a reason by itself, and is the most that any share may be; in bytes.
 MUCH = 1 << 20
 
 

@@ -19,8 +19,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Collection
-from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn
 
 from server.rpc.guard import descriptors
 from server.rpc.guard.connections import Connection, Connections
@@ -44,18 +43,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Watchdog:
-    """Starts the process, on systems that can, and ends it. To be made before there are threads."""
+    """Starts the process, on systems that can. To be made before there are threads."""
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, _SIGN.size)
         self._process = _start(self._watch_forever)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Ends the process."""
         if self._process:
             os.kill(self._process, signal.SIGKILL)
 
