@@ -15,12 +15,14 @@ import socket
 
 from server.round_robin import RoundRobin
 
-# So many may wait who have asked, and so many who have sent half a request, of whom the one whose turn it is makes way.
-MOST_WAITING = 1_000
-# So many may wait who have sent nothing, or this part of the files that may be open, if that is less; then the longest
-# waiting makes way.
+# So many may wait who have asked; then others wait in the kernel, behind each other. And so many who have sent nothing,
+# of whom the longest waiting makes way for the next. Of each no more than this part of the files that may be open.
+MOST_ASKING = 10_000
 MOST_SILENT = 2_000
 PART_OF_FILES = 8
+# So many may wait who have sent much, and so many who have sent half a request: of the kernel's memory they may take
+# much.
+MOST_LAST = 1_000
 # How long one may send nothing, in seconds; and how long where others want its place.
 SILENCE_TIMEOUT = 10.0
 LEAST_TIMEOUT = 0.05
@@ -38,7 +40,8 @@ class WaitingRoom:
     """The connections that wait. With TLS nobody can see what has been asked for: any beginning will do."""
 
     def __init__(self) -> None:
-        self._most_silent = min(MOST_SILENT, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // PART_OF_FILES)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // PART_OF_FILES
+        self._most_asking, self._most_silent = min(MOST_ASKING, most), min(MOST_SILENT, most)
         self._selector = selectors.DefaultSelector()
         # Those that have sent nothing, and when they came, the first to come first.
         self._silent: dict[socket.socket, float] = {}
@@ -54,7 +57,7 @@ class WaitingRoom:
         """Tells whether nobody is to come yet: others have asked, or may still be about to send what they ask."""
         if len(self._silent) >= self._most_silent and now - next(iter(self._silent.values())) < LEAST_TIMEOUT:
             return True
-        return self._asking.size + self._sent_much.size >= MOST_WAITING
+        return self._asking.size >= self._most_asking
 
     @property
     def is_anybody_ready(self) -> bool:
@@ -117,12 +120,12 @@ class WaitingRoom:
             begun = b""
         if not begun:
             connection.close()
-        elif encrypted or b"\r\n\r\n" in begun or b"\n\n" in begun:
-            (self._asking if len(begun) < MUCH else self._sent_much).add(_key_shown(begun), connection)
+        elif not (encrypted or b"\r\n\r\n" in begun or b"\n\n" in begun):
+            _add_last(self._halves, _key_shown(begun), connection)
+        elif len(begun) == MUCH:
+            _add_last(self._sent_much, _key_shown(begun), connection)
         else:
-            self._halves.add(_key_shown(begun), connection)
-            if self._halves.size > MOST_WAITING:
-                self._halves.take().close()
+            self._asking.add(_key_shown(begun), connection)
         return True
 
     def _leave(self, connection: socket.socket) -> None:
@@ -135,6 +138,15 @@ def _key_shown(begun: bytes) -> str:
     """Returns the key that stands in what was sent, whether or not it is good, or nothing."""
     shown = _KEY.search(begun)
     return shown[1].strip().decode("latin-1") if shown else ""
+
+
+def _add_last(waiting: RoundRobin[socket.socket], key: str, connection: socket.socket) -> None:
+    """Has a connection wait among those who come last, or lets it go: of a key there may be as many as are left free,
+    so that another always finds room."""
+    if waiting.of(key) < MOST_LAST - waiting.size:
+        waiting.add(key, connection)
+    else:
+        connection.close()
 
 
 def _taken(waiting: RoundRobin[socket.socket], most: int) -> list[socket.socket]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -11,8 +12,8 @@ import pytest
 from server.gateway.waiting import (
     LAST_AT_ONCE,
     LEAST_TIMEOUT,
+    MOST_LAST,
     MOST_SILENT,
-    MOST_WAITING,
     MUCH,
     SILENCE_TIMEOUT,
     WaitingRoom,
@@ -27,7 +28,7 @@ class Entrance:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=MOST_WAITING + 100))
+        self._listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=100))
         self.room = WaitingRoom()
         stack.callback(self.room.close)
 
@@ -152,9 +153,25 @@ def test_nobody_makes_way_who_has_just_come(entrance: Entrance) -> None:
     assert not entrance.room.is_full(1.0 + LEAST_TIMEOUT)
 
 
-def test_nobody_else_comes_while_too_many_have_asked(entrance: Entrance) -> None:
-    for _ in range(MOST_WAITING):
-        entrance.enter(WHOLE)
-    assert entrance.room.is_full(0.0)
-    entrance.taken()
-    assert not entrance.room.is_full(0.0)
+@pytest.mark.parametrize("data", [HALF, WHOLE * MUCH], ids=["half", "much"])
+def test_of_a_key_as_many_come_last_as_leave_room_for_others(entrance: Entrance, data: bytes) -> None:
+    another = b"GET / HTTP/1.1\r\nx-api-key: sk_another\r\n" + data[3:]
+    for _ in range(MOST_LAST // 2 + 10):
+        entrance.enter(data)
+    entrance.enter(another)
+    taken = []
+    while entrance.room.is_anybody_ready:
+        taken += entrance.taken()
+    assert Counter(taken) == {data[:100]: MOST_LAST // 2, another[:100]: 1}
+
+
+def test_nobody_else_comes_while_too_many_have_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.gateway.waiting.MOST_ASKING", 20)
+    with ExitStack() as stack:
+        entrance = Entrance(stack)
+        for _ in range(20):
+            assert not entrance.room.is_full(0.0)
+            entrance.enter(WHOLE)
+        assert entrance.room.is_full(0.0)
+        entrance.taken()
+        assert not entrance.room.is_full(0.0)
