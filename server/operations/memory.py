@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 # How often it is looked at, in seconds.
-LOOK_EVERY = 0.5
+LOOK_EVERY = 0.25
 # More than this, in bytes, is given back as soon as it is no more needed, lest memory be taken for short.
 MUCH = 64 << 20
 # More than this is given back after so long, in seconds: to find what is free stops everything else for some

@@ -14,6 +14,9 @@ from server.rpc.guard.ledger import Ledger
 
 # Each time the event loop comes round: few enough for all else that it has to see to, and enough to share statements.
 AT_ONCE = 16
+# Of strangers so few begin where the event loop takes longer than this to come round, in seconds: until its metadata is
+# known, which may be megabytes, nobody can tell how long a call takes.
+STRANGERS_AT_ONCE, SLOW = 2, 0.01
 # So many may wait of key holders, and as many of strangers; each takes some kilobytes. Of an organization, or of a
 # stranger's connection, as many may as are left free, and one in any case: so there is room for whoever comes.
 MAX_WAITING = 4_000
@@ -27,22 +30,24 @@ class Intake:
         self._event_loop = asyncio.get_running_loop()
         # By organization, and by connection.
         self._holders, self._strangers = RoundRobin[asyncio.Future[None]](), RoundRobin[asyncio.Future[None]]()
-        # How many were begun since the event loop came round.
+        # How many were begun since the event loop came round, when that was, and whether it had taken long.
         self._begun = 0
+        self._came_round = 0.0
+        self._is_slow = False
 
     def try_begin(self) -> bool:
-        """Begins a call, unless it has to wait."""
-        if self._begun >= AT_ONCE or self._holders.size or self._strangers.size:
-            return False
-        if not self._begun:
-            self._event_loop.call_soon(self._come_round)
-        self._begun += 1
-        return True
+        """Begins a call, whosever it is, unless it has to wait."""
+        return not (self._is_slow or self._strangers.size) and self._try_begin()
 
     async def begin(self, peer: str) -> bool:
-        """Waits until a call that could not begin has its turn; returns False at once where too many wait."""
+        """Waits until a call that could not begin at once has its turn; returns False at once where too many wait."""
         organization_id = self._ledger.organization(peer)
-        waiting, caller = (self._strangers, peer) if organization_id is None else (self._holders, organization_id)
+        if organization_id is None:
+            waiting, caller = self._strangers, peer
+        elif self._try_begin():
+            return True
+        else:
+            waiting, caller = self._holders, organization_id
         own = waiting.of(caller)
         if own and own >= MAX_WAITING - waiting.size:
             return False
@@ -51,21 +56,36 @@ class Intake:
         await turn
         return True
 
+    def _try_begin(self) -> bool:
+        if self._begun >= AT_ONCE or self._holders.size:
+            return False
+        if not self._begun:
+            self._came_round = self._event_loop.time()
+            self._event_loop.call_soon(self._come_round)
+        self._begun += 1
+        return True
+
     def _come_round(self) -> None:
+        now = self._event_loop.time()
+        self._is_slow, self._came_round = now - self._came_round > SLOW, now
         self._begun = 0
-        for turn in self._next():
+        for turn in self._next(STRANGERS_AT_ONCE if self._is_slow else AT_ONCE):
             # Whoever waits when the service ends is cancelled.
             if not turn.cancelled():
                 turn.set_result(None)
                 self._begun += 1
             if self._begun == AT_ONCE:
                 break
-        if self._begun:
+        if self._begun or self._holders.size or self._strangers.size:
             self._event_loop.call_soon(self._come_round)
+        else:
+            self._is_slow = False
 
-    def _next(self) -> Iterator[asyncio.Future[None]]:
-        """Yields the turns of those who wait, of key holders and of strangers alternately."""
-        while self._holders.size or self._strangers.size:
-            for waiting in (self._holders, self._strangers):
-                if waiting.size:
-                    yield waiting.take()
+    def _next(self, strangers: int) -> Iterator[asyncio.Future[None]]:
+        """Yields the turns of those who wait, of key holders and of so many strangers alternately."""
+        while self._holders.size or (self._strangers.size and strangers):
+            if self._holders.size:
+                yield self._holders.take()
+            if self._strangers.size and strangers:
+                strangers -= 1
+                yield self._strangers.take()

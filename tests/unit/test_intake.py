@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from server.rpc import intake
 from server.rpc.guard.ledger import Ledger
-from server.rpc.intake import AT_ONCE, Intake
+from server.rpc.intake import AT_ONCE, SLOW, STRANGERS_AT_ONCE, Intake
 
 # By peer, the organization whose key it holds; any other is a stranger.
 HOLDERS = {"flood-1": "flood", "flood-2": "flood", "good": "good", "other": "other"}
@@ -43,6 +44,11 @@ class Calls:
     async def _call(self, peer: str) -> None:
         may_begin = self.intake.try_begin() or await self.intake.begin(peer)
         (self.begun if may_begin else self.refused).append(peer)
+
+
+def take_long() -> None:
+    """Has the event loop come round late."""
+    time.sleep(2 * SLOW)
 
 
 async def come_round(times: int = 1) -> None:
@@ -91,6 +97,28 @@ async def test_strangers_and_key_holders_take_turns(calls: Calls) -> None:
     await come_round(15)
     # After one of each connection that came before.
     assert "newcomer" in calls.begun
+
+
+async def test_few_of_strangers_begin_while_the_event_loop_takes_long(calls: Calls) -> None:
+    seen, most = 0, {"good": 0, "stranger": 0}
+    calls.fill()
+    calls.come(*["good", "stranger"] * 3 * AT_ONCE)
+    while len(calls.begun) < 6 * AT_ONCE:
+        take_long()
+        await asyncio.sleep(0)
+        begun, seen = calls.begun[seen:], len(calls.begun)
+        most = {peer: max(most[peer], begun.count(peer)) for peer in most}
+    assert most["stranger"] == STRANGERS_AT_ONCE
+    assert most["good"] > STRANGERS_AT_ONCE
+
+
+async def test_it_is_forgotten_that_the_event_loop_took_long(calls: Calls) -> None:
+    calls.fill()
+    take_long()
+    await come_round(3)
+    calls.come(*["stranger"] * 2 * STRANGERS_AT_ONCE)
+    await asyncio.sleep(0)
+    assert len(calls.begun) == 2 * STRANGERS_AT_ONCE
 
 
 async def test_who_has_too_many_waiting_is_refused_and_nobody_else(

@@ -80,6 +80,7 @@ async def servers() -> AsyncIterator[Servers]:
 async def test_one_of_several_accepts(servers: Servers) -> None:
     listeners = Listeners(servers.port)
     listeners.accept_in_turn(0.0, PACE)
+    listeners.accept_in_turn(PACE.turn, PACE)
     # The kernel deals newcomers out by chance: 10 of 40, about.
     assert 0 < await servers.answered(40, PATIENCE) < 30
     listeners.accept_all()
@@ -100,10 +101,12 @@ async def test_who_waited_is_accepted_in_its_turn(servers: Servers) -> None:
     listeners.accept_all()
 
 
-async def test_nobody_is_accepted_between_turns(servers: Servers) -> None:
+async def test_nobody_is_accepted_before_the_first_turn_and_between_turns(servers: Servers) -> None:
     listeners = Listeners(servers.port)
     listeners.accept_in_turn(0.0, PACE)
-    listeners.accept_in_turn(PACE.turn / 2, PACE)
+    assert await servers.answered(20, PATIENCE) == 0
+    listeners.accept_in_turn(PACE.turn, PACE)
+    listeners.accept_in_turn(PACE.turn * 1.5, PACE)
     assert await servers.answered(20, PATIENCE) == 0
     listeners.accept_all()
 

@@ -25,8 +25,9 @@ class Pace(NamedTuple):
     waiting: int
 
 
-# Where newcomers fill the memory, which one can with 160 MiB; and where they take no more than the processor.
-FEW, SOME = Pace(turn=0.1, waiting=4), Pace(turn=0.025, waiting=64)
+# Where newcomers have filled the memory, which one can with 160 MiB, until it is free again; where they may; and where
+# they take no more than the processor.
+FEWEST, FEW, SOME = Pace(turn=0.5, waiting=4), Pace(turn=0.1, waiting=4), Pace(turn=0.025, waiting=64)
 # How many may wait where they do not for long: the system has a limit of its own, which is what grpcio takes, too.
 MANY = 1 << 16
 
@@ -39,19 +40,24 @@ class Listeners:
         self._listeners = deque(
             _Listener(each.file, stand_in) for each in TcpSockets(port).look() if each.tcp.state == LISTENING
         )
-        self._next_turn = 0.0
+        # When one of them had its turn last, or the others began to wait; None while all accept.
+        self._last_turn: float | None = None
 
     def accept_in_turn(self, now: float, pace: Pace) -> None:
         """Has one of them accept until this is called again, if it is time for that, and the others wait."""
         for each in self._listeners:
             each.wait(pace.waiting)
-        if now >= self._next_turn:
-            self._next_turn = now + pace.turn
+        if self._last_turn is None:
+            # Those who are being read now may be all that there is room for.
+            self._last_turn = now
+        elif now >= self._last_turn + pace.turn:
+            self._last_turn = now
             self._listeners.rotate()
             self._listeners[0].accept()
 
     def accept_all(self) -> None:
         """Has all of them accept."""
+        self._last_turn = None
         for each in self._listeners:
             each.accept()
 

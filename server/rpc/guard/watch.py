@@ -24,7 +24,7 @@ from server.api.buffers import Buffers
 from server.rpc.guard.callers import Callers
 from server.rpc.guard.connections import Connection, Connections
 from server.rpc.guard.eviction import Eviction
-from server.rpc.guard.listeners import FEW, SOME, Listeners
+from server.rpc.guard.listeners import FEW, FEWEST, SOME, Listeners
 from server.rpc.guard.newcomers import Newcomers
 from server.rpc.guard.pressure import Gauge, Pressure
 from server.rpc.guard.tarpit import Tarpit
@@ -92,8 +92,9 @@ class _Watch:
             while not stopped.is_set():
                 unwelcome, now, began = self._gate.unwelcome(wait), time.monotonic(), time.thread_time()
                 self._watchdog.sees_it_run(self._port, now)
-                wait = LOOK_AGAIN if self._look(unwelcome, gauge.pressure(now), now) else LOOK_EVERY
-                self._accept_newcomers(now)
+                pressure = gauge.pressure(now)
+                wait = LOOK_AGAIN if self._look(unwelcome, pressure, now) else LOOK_EVERY
+                self._accept_newcomers(pressure, now)
                 took = time.thread_time() - began
                 if took > LONG_LOOK:
                     stopped.wait(min(LOOK_AGAIN, REST * took))
@@ -127,7 +128,7 @@ class _Watch:
             if heard.isdisjoint(unwelcome | flooding):
                 # All make do: then whoever has sent most has to go.
                 unwelcome |= sent.most(heard)
-        if self._newcomers.are_many and pressure.is_short and (flooding or pressure.is_filling):
+        if self._newcomers_fill_memory(flooding, pressure, now):
             self._hold_newcomers_back(now, fill=True)
         if self._newcomers_go_unseen(found, sent.holders, pressure, now):
             self._hold_newcomers_back(now, fill=pressure.is_short)
@@ -153,6 +154,14 @@ class _Watch:
             return guilty
         return set()
 
+    def _newcomers_fill_memory(self, flooding: set[str], pressure: Pressure, now: float) -> bool:
+        if not pressure.is_short:
+            return False
+        if self._newcomers.are_many and (flooding or pressure.is_filling):
+            return True
+        # Those who wait may be more of them, who come all at once as soon as they may.
+        return now < self._filled_until and self._connections.waiting > 0
+
     def _newcomers_go_unseen(
         self, found: Sequence[Connection], holders: Set[str], pressure: Pressure, now: float
     ) -> bool:
@@ -166,9 +175,11 @@ class _Watch:
             # Those who have a key come again at once, and for each another makes way.
             self._hold_newcomers_back(now, fill=False)
 
-    def _accept_newcomers(self, now: float) -> None:
-        if now < self._overrun_until:
-            self._listeners.accept_in_turn(now, FEW if now < self._filled_until else SOME)
+    def _accept_newcomers(self, pressure: Pressure, now: float) -> None:
+        if now < self._filled_until:
+            self._listeners.accept_in_turn(now, FEWEST if pressure.is_short or pressure.is_filling else FEW)
+        elif now < self._overrun_until:
+            self._listeners.accept_in_turn(now, SOME)
         else:
             self._listeners.accept_all()
 
