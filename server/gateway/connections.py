@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from enum import IntEnum
 from heapq import nsmallest
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.server import ServerState
@@ -24,7 +24,7 @@ MOST_NEWCOMERS = 250
 # So many may be of callers with good keys: there is always room for whoever has yet to show its key, and for that no
 # stranger ends one of these.
 MOST_KNOWN = MAX_CONNECTIONS - MOST_NEWCOMERS
-# Of these, so many that wait for nothing are closed at once, for to look for them takes time.
+# Of these, so many that wait for nothing are closed at once.
 KNOWN_EVICTED_AT_ONCE = 10
 # What all callers together may leave unread.
 MAX_UNREAD_BYTES = 64 << 20
@@ -62,6 +62,8 @@ class Connections(ServerState):
 
     def __init__(self) -> None:
         super().__init__()
+        # Of those with good keys, by organization, whoever had its last answer, or its key, first comes first.
+        self._known: dict[str, dict[Protocol, None]] = {}
         # Of those whose callers do not read, the longest first: how much waited when they stopped; and all of that.
         self._unread: dict[Protocol, int] = {}
         self._unread_bytes = 0
@@ -94,24 +96,39 @@ class Connections(ServerState):
             self.connections.discard(cast("Any", connection))
             connection.transport.abort()
 
-    def make_room_for(self, newly_known: Protocol) -> None:
-        """Ends connections of the organization that has the most, where one more is known than may be.
+    def becomes_known(self, connection: Protocol, organization_id: str) -> None:
+        """Counts a connection for the organization whose good key it sent, and ends some of the organization that has
+        the most, where one more is known than may be.
 
         Of its connections some that wait for nothing go, the longest idle, and else the last that called. Raises
-        Overloaded where that is the one that is newly known.
+        Overloaded where that is the one that has become known.
         """
-        if len(self.connections) <= MOST_KNOWN:
+        connection.organization = organization_id
+        self._known.setdefault(organization_id, {})[connection] = None
+        if len(self.connections) <= MOST_KNOWN or sum(map(len, self._known.values())) <= MOST_KNOWN:
             return
-        known = [each for each in self.all() if each.organization is not None]
-        if len(known) <= MOST_KNOWN:
-            return
-        ((most, _),) = Counter(each.organization for each in known).most_common(1)
-        first, *others = nsmallest(KNOWN_EVICTED_AT_ONCE, (each for each in known if each.organization == most), _stays)
-        for leaving in (first, *(each for each in others if each.standing is Standing.KNOWN)):
-            leaving.organization = None
-            if leaving is newly_known:
+        most = max(self._known.values(), key=len)
+        idle = (each for each in most if each.standing is Standing.KNOWN)
+        for leaving in list(islice(idle, KNOWN_EVICTED_AT_ONCE)) or [min(most, key=_stays)]:
+            self._forget_key(leaving)
+            if leaving is connection:
                 raise Overloaded("too many connections of this organization; retry", reason="TOO_MANY_CONNECTIONS")
             leaving.cut_off()
+
+    def answered(self, connection: Protocol) -> None:
+        """Counts that a caller has its answer: those that had theirs before make way before it."""
+        if connection.organization is not None:
+            known = self._known[connection.organization]
+            del known[connection]
+            known[connection] = None
+
+    def _forget_key(self, connection: Protocol) -> None:
+        if connection.organization is not None:
+            known = self._known[connection.organization]
+            del known[connection]
+            if not known:
+                del self._known[connection.organization]
+            connection.organization = None
 
     def stops_reading(self, connection: Protocol, size: int) -> None:
         """Counts what waits for a caller, and cuts off who has read nothing for longest while all that is too much."""
@@ -147,6 +164,7 @@ class Connections(ServerState):
 
     def forget(self, connection: Protocol) -> None:
         """Counts that a caller has gone."""
+        self._forget_key(connection)
         self.reads_on(connection)
         self._in_vain.pop(connection, None)
 

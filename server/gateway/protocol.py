@@ -116,8 +116,7 @@ class Protocol(HttpToolsProtocol):
     def _known_as(self, organization_id: str) -> None:
         """Is told whose a call is, before its turn: while that waits, it is no stranger's. Raises Overloaded."""
         if self.organization is None:
-            self.organization = organization_id
-            self.server_state.make_room_for(self)
+            self.server_state.becomes_known(self, organization_id)
 
     def _is_answering(self) -> bool:
         return self._answered is not None and not self._answered.response_complete
@@ -325,6 +324,7 @@ class Protocol(HttpToolsProtocol):
             return
         self.since = self.loop.time()
         self._had_answer = True
+        self.server_state.answered(self)
         self._go_on()
 
     def _go_on(self) -> None:
