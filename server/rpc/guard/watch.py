@@ -25,7 +25,7 @@ from server.rpc.guard.callers import Callers
 from server.rpc.guard.connections import Connection, Connections
 from server.rpc.guard.eviction import Eviction
 from server.rpc.guard.listeners import FEW, FEWEST, SOME, Listeners
-from server.rpc.guard.newcomers import Newcomers
+from server.rpc.guard.newcomers import MANY, Newcomers
 from server.rpc.guard.pressure import Gauge, Pressure
 from server.rpc.guard.tarpit import Tarpit
 from server.rpc.guard.unaccounted import Lately, Limit, Unaccounted
@@ -157,10 +157,11 @@ class _Watch:
     def _newcomers_fill_memory(self, flooding: set[str], pressure: Pressure, now: float) -> bool:
         if not pressure.is_short:
             return False
-        if self._newcomers.are_many and (flooding or pressure.is_filling):
+        waiting = self._connections.waiting
+        if (flooding or pressure.is_filling) and (self._newcomers.are_many or waiting >= MANY):
             return True
         # Those who wait may be more of them, who come all at once as soon as they may.
-        return now < self._filled_until and self._connections.waiting > 0
+        return now < self._filled_until and waiting > 0
 
     def _newcomers_go_unseen(
         self, found: Sequence[Connection], holders: Set[str], pressure: Pressure, now: float
