@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -16,6 +16,8 @@ from tests.support.raw import connected
 
 LIVEZ = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
 THREADS = 4
+# Three times as many as the service keeps, and how long others may wait where each of them is answered; in seconds.
+CROWD, WORST_OF_REQUESTS = 3_000, 1.0
 
 
 @alone
@@ -39,6 +41,19 @@ def test_connections_that_come_again_and_again(deployment: Deployment, data: byt
                 lambda _: connect_until(deployment.service, data, kept // THREADS, until), range(THREADS)
             )
     assert min(came) > 1
+
+
+@alone
+@pytest.mark.parametrize("has_key", [True, False], ids=["by a key holder", "by strangers"])
+def test_a_crowd_that_asks_at_once_and_stays(deployment: Deployment, has_key: bool) -> None:
+    key = f"x-api-key: {deployment.tenant.key}\r\n".encode() if has_key else b""
+    with others_unhurt(deployment, WORST_OF_REQUESTS), ExitStack() as stack:
+        for _ in range(CROWD):
+            crowded = stack.enter_context(connected(deployment.service))
+            # Whoever has to make way may notice while it still speaks.
+            with suppress(ConnectionError):
+                crowded.sendall(b"GET /v1/participants?page_size=1 HTTP/1.1\r\nhost: x\r\n" + key + b"\r\n")
+        time.sleep(1)
 
 
 def connect_until(service: Service, data: bytes, kept: int, until: float) -> int:
