@@ -43,6 +43,11 @@ class RoundRobin(Generic[T]):
         """Returns how many items of a caller wait."""
         return len(self._queues.get(caller, ()))
 
+    def has_room(self, caller: str, most: int) -> bool:
+        """Tells whether one more of a caller may wait, where so many may in all, and of each as many as it leaves free:
+        so it takes more than a few to fill all places."""
+        return self.of(caller) < most - self.size
+
     def ahead(self, caller: str) -> int:
         """Returns how many items have their turn before a new one of this caller, at the most."""
         own = self.of(caller)

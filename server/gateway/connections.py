@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
 from enum import IntEnum
 from heapq import nsmallest
@@ -63,7 +64,7 @@ class Connections(ServerState):
     def __init__(self) -> None:
         super().__init__()
         # Of those with good keys, by organization, whoever had its last answer, or its key, first comes first.
-        self._known: dict[str, dict[Protocol, None]] = {}
+        self._known: dict[str, OrderedDict[Protocol, None]] = {}
         # Of those whose callers do not read, the longest first: how much waited when they stopped; and all of that.
         self._unread: dict[Protocol, int] = {}
         self._unread_bytes = 0
@@ -104,7 +105,7 @@ class Connections(ServerState):
         Overloaded where that is the one that has become known.
         """
         connection.organization = organization_id
-        self._known.setdefault(organization_id, {})[connection] = None
+        self._known.setdefault(organization_id, OrderedDict())[connection] = None
         if len(self.connections) <= MOST_KNOWN or sum(map(len, self._known.values())) <= MOST_KNOWN:
             return
         most = max(self._known.values(), key=len)
@@ -118,9 +119,7 @@ class Connections(ServerState):
     def answered(self, connection: Protocol) -> None:
         """Counts that a caller has its answer: those that had theirs before make way before it."""
         if connection.organization is not None:
-            known = self._known[connection.organization]
-            del known[connection]
-            known[connection] = None
+            self._known[connection.organization].move_to_end(connection)
 
     def _forget_key(self, connection: Protocol) -> None:
         if connection.organization is not None:

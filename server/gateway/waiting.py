@@ -141,9 +141,8 @@ def _key_shown(begun: bytes) -> str:
 
 
 def _add_last(waiting: RoundRobin[socket.socket], key: str, connection: socket.socket) -> None:
-    """Has a connection wait among those who come last, or lets it go: of a key there may be as many as are left free,
-    so that another always finds room."""
-    if waiting.of(key) < MOST_LAST - waiting.size:
+    """Has a connection wait among those who come last, or lets it go where too many of its key do."""
+    if waiting.has_room(key, MOST_LAST):
         waiting.add(key, connection)
     else:
         connection.close()

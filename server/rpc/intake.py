@@ -30,10 +30,11 @@ class Intake:
         self._event_loop = asyncio.get_running_loop()
         # By organization, and by connection.
         self._holders, self._strangers = RoundRobin[asyncio.Future[None]](), RoundRobin[asyncio.Future[None]]()
-        # How many were begun since the event loop came round, when that was, and whether it had taken long.
+        # How many were begun since the event loop came round, when that was, whether it had taken long, and whether it
+        # is seen the next time.
         self._begun = 0
         self._came_round = 0.0
-        self._is_slow = False
+        self._is_slow = self._will_come_round = False
 
     def try_begin(self) -> bool:
         """Begins a call, whosever it is, unless it has to wait."""
@@ -48,8 +49,7 @@ class Intake:
             return True
         else:
             waiting, caller = self._holders, organization_id
-        own = waiting.of(caller)
-        if own and own >= MAX_WAITING - waiting.size:
+        if waiting.of(caller) and not waiting.has_room(caller, MAX_WAITING):
             return False
         turn = self._event_loop.create_future()
         waiting.add(caller, turn)
@@ -59,7 +59,8 @@ class Intake:
     def _try_begin(self) -> bool:
         if self._begun >= AT_ONCE or self._holders.size:
             return False
-        if not self._begun:
+        if not self._will_come_round:
+            self._will_come_round = True
             self._came_round = self._event_loop.time()
             self._event_loop.call_soon(self._come_round)
         self._begun += 1
@@ -76,7 +77,8 @@ class Intake:
                 self._begun += 1
             if self._begun == AT_ONCE:
                 break
-        if self._begun or self._holders.size or self._strangers.size:
+        self._will_come_round = bool(self._begun or self._holders.size or self._strangers.size)
+        if self._will_come_round:
             self._event_loop.call_soon(self._come_round)
         else:
             self._is_slow = False

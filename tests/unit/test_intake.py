@@ -39,6 +39,11 @@ class Calls:
         for peer in peers:
             self._tasks.add(asyncio.create_task(self._call(peer)))
 
+    def cancel_all(self) -> None:
+        """Cancels all calls that wait."""
+        for task in self._tasks:
+            task.cancel()
+
     async def _begin_at_once(self) -> None:
         assert self.intake.try_begin()
 
@@ -152,3 +157,17 @@ async def test_one_of_whoever_has_none_waits_however_many_do(calls: Calls, monke
     calls.come(*(f"stranger-{number}" for number in range(150)), *["stranger-0"] * 2)
     await asyncio.sleep(0)
     assert calls.refused == ["stranger-0"] * 2
+
+
+async def test_who_is_cancelled_while_it_waits_does_not_have_more_begin_after_it(calls: Calls) -> None:
+    calls.fill()
+    calls.come(*["stranger"] * 3 * AT_ONCE)
+    await asyncio.sleep(0)
+    calls.cancel_all()
+    # The next time none is begun.
+    await asyncio.sleep(0)
+    calls.come(*["good"] * 3 * AT_ONCE)
+    while len(calls.begun) < 3 * AT_ONCE:
+        seen = len(calls.begun)
+        await asyncio.sleep(0)
+        assert len(calls.begun) - seen <= AT_ONCE

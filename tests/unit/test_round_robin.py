@@ -32,6 +32,15 @@ def test_what_comes_first_is_the_next_of_its_caller() -> None:
     assert all_of(queue) == [("a", 9), ("b", 2), ("a", 0), ("a", 1)]
 
 
+def test_who_takes_all_that_it_may_leaves_half_of_what_was_free() -> None:
+    queue = queue_of()
+    for caller in "abc":
+        while queue.has_room(caller, 80):
+            queue.add(caller, (caller, 0))
+    assert [queue.of(caller) for caller in "abc"] == [40, 20, 10]
+    assert queue.has_room("d", 80)
+
+
 @given(st.lists(CALLERS), st.integers(0, 10), CALLERS)
 def test_no_more_come_before_a_new_one_than_was_said(callers: list[str], taken: int, caller: str) -> None:
     queue = queue_of(*callers)
