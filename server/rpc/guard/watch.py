@@ -7,7 +7,7 @@ for everybody. So there is one rule for when these are busy, or memory is short:
 with good keys account for, and little more.
 
 Of whoever sends more, wastes calls, or sends one that is too large, nothing more is read (tarpit.py). Where newcomers
-flood, newcomers have to wait (listeners.py); where there are too many connections, some make way (eviction.py).
+flood, newcomers have to wait (throttle.py); where there are too many connections, some make way (eviction.py).
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from server.api.buffers import Buffers
 from server.rpc.guard.callers import Callers
 from server.rpc.guard.connections import Connection, Connections
 from server.rpc.guard.eviction import Eviction
-from server.rpc.guard.listeners import FEW, FEWEST, SOME, Listeners
-from server.rpc.guard.newcomers import MANY, Newcomers
+from server.rpc.guard.listeners import Listeners
+from server.rpc.guard.newcomers import Newcomers
 from server.rpc.guard.pressure import Gauge, Pressure
 from server.rpc.guard.tarpit import Tarpit
+from server.rpc.guard.throttle import Throttle
 from server.rpc.guard.unaccounted import Lately, Limit, Unaccounted
 from server.rpc.guard.watchdog import Watchdog
 
@@ -79,28 +80,27 @@ class _Watch:
         self._unaccounted = Unaccounted(callers.ledger)
         self._eviction = Eviction(callers.ledger)
         self._second_ends = 0.0
-        # While an attack goes on, for what is known of it; while it is one that newcomers make; and while they may fill
-        # the memory.
-        self._besieged_until = self._overrun_until = self._filled_until = 0.0
+        # While an attack goes on, for what is known of it.
+        self._besieged_until = 0.0
         self._tarpit = Tarpit(callers.gate)
 
     def look_until(self, stopped: threading.Event) -> None:
         """Looks again and again, and at once where somebody is unwelcome."""
-        self._listeners = Listeners(self._port)
         with closing(Gauge(self._buffers)) as gauge, closing(Newcomers()) as self._newcomers:
+            self._throttle = Throttle(self._newcomers, Listeners(self._port))
             wait = LOOK_EVERY
             while not stopped.is_set():
                 unwelcome, now, began = self._gate.unwelcome(wait), time.monotonic(), time.thread_time()
                 self._watchdog.sees_it_run(self._port, now)
                 pressure = gauge.pressure(now)
                 wait = LOOK_AGAIN if self._look(unwelcome, pressure, now) else LOOK_EVERY
-                self._accept_newcomers(pressure, now)
+                self._throttle.set_pace(pressure, now)
                 took = time.thread_time() - began
                 if took > LONG_LOOK:
                     stopped.wait(min(LOOK_AGAIN, REST * took))
         self._watchdog.looks_away()
         self._gate.looked()
-        self._listeners.accept_all()
+        self._throttle.release()
         self._tarpit.cut_off_all()
 
     def _look(self, unwelcome: set[str], pressure: Pressure, now: float) -> bool:
@@ -128,17 +128,15 @@ class _Watch:
             if heard.isdisjoint(unwelcome | flooding):
                 # All make do: then whoever has sent most has to go.
                 unwelcome |= sent.most(heard)
-        if self._newcomers_fill_memory(flooding, pressure, now):
-            self._hold_newcomers_back(now, fill=True)
-        if self._newcomers_go_unseen(found, sent.holders, pressure, now):
-            self._hold_newcomers_back(now, fill=pressure.is_short)
+        waiting = self._connections.waiting
+        self._throttle.judge(found, sent.holders, waiting, pressure, now, flood=bool(flooding))
         self._judge_suspects(unwelcome | guilty, resting, sent.holders, pressure, now)
         suspects = flooding | resting if pressure.is_busy else flooding
         if self._shut_out(found, unwelcome, suspects, now) and (self._newcomers.are_many or pressure.is_short):
             # They came, were read, and went before they could be silenced; so will the next.
-            self._hold_newcomers_back(now, fill=True)
-        self._gate.looked(sent.excess.keys(), is_flooded=pressure.is_short and now < self._overrun_until)
-        self._newcomers.count(len(found) + self._connections.waiting)
+            self._throttle.hold_back(now, fill=True)
+        self._gate.looked(sent.excess.keys(), is_flooded=pressure.is_short and self._throttle.is_on(now))
+        self._newcomers.count(len(found) + waiting)
         if now >= self._second_ends or len(found) > self._eviction.most:
             self._make_room(found, pressure, now)
         if now >= self._second_ends:
@@ -154,42 +152,10 @@ class _Watch:
             return guilty
         return set()
 
-    def _newcomers_fill_memory(self, flooding: set[str], pressure: Pressure, now: float) -> bool:
-        if not pressure.is_short:
-            return False
-        waiting = self._connections.waiting
-        if (flooding or pressure.is_filling) and (self._newcomers.are_many or waiting >= MANY):
-            return True
-        # Those who wait may be more of them, who come all at once as soon as they may.
-        return now < self._filled_until and waiting > 0
-
-    def _newcomers_go_unseen(
-        self, found: Sequence[Connection], holders: Set[str], pressure: Pressure, now: float
-    ) -> bool:
-        if not (pressure.is_saturated or (pressure.is_busy and self._newcomers.are_very_many)):
-            return False
-        seen = {each.peer for each in found if each.is_open} | holders
-        return self._newcomers.go_unseen(now, seen, self._connections.waiting)
-
     def _make_room(self, found: Sequence[Connection], pressure: Pressure, now: float) -> None:
         if self._eviction.make_room(found, now) and pressure.is_saturated:
             # Those who have a key come again at once, and for each another makes way.
-            self._hold_newcomers_back(now, fill=False)
-
-    def _accept_newcomers(self, pressure: Pressure, now: float) -> None:
-        if now < self._filled_until:
-            self._listeners.accept_in_turn(now, FEWEST if pressure.is_short or pressure.is_filling else FEW)
-        elif now < self._overrun_until:
-            self._listeners.accept_in_turn(now, SOME)
-        else:
-            self._listeners.accept_all()
-
-    def _hold_newcomers_back(self, now: float, *, fill: bool) -> None:
-        if now >= self._overrun_until:
-            logger.warning("newcomers flood, and few of them are accepted at a time")
-        self._overrun_until = now + SECOND
-        if fill:
-            self._filled_until = now + SECOND
+            self._throttle.hold_back(now, fill=False)
 
     def _judge_suspects(
         self, guilty: set[str], resting: set[str], holders: Set[str], pressure: Pressure, now: float
