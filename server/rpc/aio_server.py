@@ -13,6 +13,7 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it comes without types
 
 from server.rpc.contexts import Context
+from server.rpc.endings import Endings
 from server.rpc.guard.gate import Gate
 from server.rpc.handlers import Rpc
 from server.rpc.intake import Intake
@@ -42,6 +43,8 @@ class Server(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
         self._rpcs = rpcs
         self._gate = gate
         self._intake = intake
+        # Kept here: grpcio does not keep what it takes for the event loop.
+        self._endings = Endings()
         self.add_registered_method_handlers(dict(rpcs))
         # What grpcio waits for in place of the next call of an RPC: that no more come, because the server stops.
         self._last: asyncio.Future[None] = self._event_loop.create_future()
@@ -72,7 +75,7 @@ class Server(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
             return
         self._take_next(method)
         name = method.decode()
-        rpc, context = self._rpcs[name], self._context(call)
+        rpc, context = self._rpcs[name], self._context(call, self._endings)
         may_begin = self._intake.try_begin() or await self._intake.begin(context.peer())
         if context.time_remaining() == 0:
             # Its caller has given up. Where callers do so sooner than they are taken in, others wait behind such calls.
@@ -81,12 +84,16 @@ class Server(cygrpc.AioServer):  # type: ignore[misc]  # it comes without types
             return
         if self._gate.have_to_wait and not await self._gate.may_begin(context):
             return
-        handler = rpc if may_begin else rpc.refusal
-        answer = cygrpc._handle_stream_unary_rpc(handler, call, self._event_loop)  # noqa: SLF001
-        await cygrpc._schedule_rpc_coro(answer, call, self._event_loop, name)  # noqa: SLF001
+        if not may_begin:
+            await rpc.refuse(context)
+            return
+        # What a caller waits for does not wait behind the ends of others' calls.
+        message = self._context(call, self._event_loop)
+        answer = cygrpc._finish_handler_with_unary_response(call, rpc, message, context, None, self._endings)  # noqa: SLF001
+        await cygrpc._schedule_rpc_coro(answer, call, self._endings, name)  # noqa: SLF001
 
-    def _context(self, call: object) -> Context:
-        context: Context = cygrpc._ServicerContext(call, None, None, self._event_loop)  # noqa: SLF001
+    def _context(self, call: object, event_loop: object) -> Context:
+        context: Context = cygrpc._ServicerContext(call, None, None, event_loop)  # noqa: SLF001
         return context
 
 

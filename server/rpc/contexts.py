@@ -21,7 +21,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 this_call: Callable[[], asyncio.Task[Any]] = asyncio.current_task  # type: ignore[assignment]  # None outside of a call
 
 
-class _Sent(asyncio.Future[None]):
+class Sent(asyncio.Future[None]):
     """What grpcio waits for while it sends. That it failed grpcio is not told, and frees what it has to free: nobody is
     left who would care."""
 
@@ -35,10 +35,8 @@ class _Sent(asyncio.Future[None]):
 
 
 def sends() -> None:
-    """To be called just before grpcio sends something: has it wait in such a way that it leaves nothing.
-
-    To have it always wait like this would take a call longer.
-    """
+    """To be called just before grpcio sends something of a call that it takes in itself: has it wait in such a way that
+    it leaves nothing. For calls of the service see endings.py."""
     asyncio.get_running_loop().create_future = _sent  # type: ignore[method-assign]
 
 
@@ -46,7 +44,7 @@ def _sent() -> asyncio.Future[None]:
     loop = asyncio.get_running_loop()
     # The event loop makes the next one itself again.
     del loop.create_future
-    return _Sent(loop=loop)
+    return Sent(loop=loop)
 
 
 async def write(context: Context, message: Any) -> None:
@@ -55,11 +53,16 @@ async def write(context: Context, message: Any) -> None:
     await context.write(message)
 
 
-async def abort(
+async def abort(context: Context, code: grpc.StatusCode, message: str) -> NoReturn:
+    """Ends a call with an error that grpcio takes in itself. See `end`."""
+    sends()
+    await end(context, code, message)
+
+
+async def end(
     context: Context, code: grpc.StatusCode, message: str, trailing_metadata: Sequence[tuple[str, str | bytes]] = ()
 ) -> NoReturn:
     """Ends a call with an error. To be called where no exception is being handled, for this one would hold it."""
-    sends()
     try:
         await context.abort(code, message, tuple(trailing_metadata))
     except grpc.aio.AbortError as aborted:

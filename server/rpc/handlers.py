@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from typing import Any, Never, Self
+from contextlib import suppress
+from typing import Any, NamedTuple, Never, Self
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
@@ -21,7 +22,7 @@ from server.api.status import MAX_VIOLATION_BYTES, status_from_error
 from server.api.stints import LARGE_BYTES
 from server.errors import DeadlineExceeded, Internal, Overloaded, RequestTooLarge, ServiceError
 from server.rpc.compression import is_compressed, plain
-from server.rpc.contexts import Context, abort, sends, this_call
+from server.rpc.contexts import Context, end, this_call
 from server.rpc.draining import Calls
 from server.rpc.guard.callers import Callers
 from server.rpc.metadata import MAX_METADATA_BYTES, UNSENT_FIELD_BYTES, Fields, refuse, size_of
@@ -40,30 +41,13 @@ ANSWER_COPIES = 2
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class _Handler:
-    """What grpcio has of an RPC, and calls.
+class Rpc:
+    """An RPC of the service, and what its calls pass through; grpcio calls it.
 
     Every RPC is unary, and is registered as one whose request is a stream, which is the same on the wire: so its
-    metadata is there before a message is read, and of a caller without a key none is read at all.
+    metadata is there before a message is read, and of a caller without a key none is read at all. Messages stay bytes:
+    grpcio would answer one that does not parse in its own words.
     """
-
-    request_streaming, response_streaming = True, False
-    # Messages stay bytes: grpcio would answer one that does not parse in its own words.
-    request_deserializer = response_serializer = None
-
-    @property
-    def stream_unary(self) -> Self:
-        """What grpcio calls."""
-        return self
-
-    def __await__(self) -> Generator[Never, None, Never]:
-        # Never awaited. grpcio asks whether this can be, and takes what cannot for what blocks. It asks twice a call,
-        # which takes long to see of what is neither.
-        raise NotImplementedError
-
-
-class Rpc(_Handler):
-    """An RPC of the service, and what its calls pass through."""
 
     def __init__(
         self,
@@ -79,47 +63,45 @@ class Rpc(_Handler):
         self.method: Callable[[Any, Any], Awaitable[Response]] = getattr(servicer, method.name)
         self.parse: Callable[[bytes], Message] = GetMessageClass(method.input_type).FromString
         self.cut = cut(method.input_type)
-        self.refusal = Refusal(self)
         self.call_bytes = LIST_BYTES if method.name == "ListParticipants" else CALL_BYTES
         self.interceptor = interceptor
         self.receiver = receiver
         self.calls = calls
         self.callers = callers
 
-    def __call__(self, _messages: object, context: Context) -> Awaitable[bytes]:
-        """Returns what answers a call."""
+    def __call__(self, message: Context, context: Context) -> Awaitable[bytes]:
+        """Returns what answers a call, whose message is read by another context of it."""
         fields: Fields = context.invocation_metadata()  # type: ignore[assignment]  # there is some
         size = size_of(fields)
         if size > MAX_METADATA_BYTES:
             return refuse(context, self.callers.gate)
-        return IncomingCall(self, context, fields, size - UNSENT_FIELD_BYTES * len(fields)).answer()
+        return IncomingCall(self, message, context, fields, size - UNSENT_FIELD_BYTES * len(fields)).answer()
+
+    def __await__(self) -> Generator[Never, None, Never]:
+        # Never awaited. grpcio asks whether this can be, and takes what cannot for what blocks. It asks twice a call,
+        # which takes long to see of what is neither.
+        raise NotImplementedError
+
+    async def refuse(self, context: Context) -> None:
+        """Ends a call at once, for too many of its caller's wait. It takes little: there are many of them."""
+        self.interceptor.not_begun(self.name, _TOO_MANY, context.peer)
+        with suppress(grpc.aio.AbortError):
+            await _end(context, _TOO_MANY_STATUS, request_id_from({}))
 
     def expired(self, context: Context) -> None:
         """Counts a call whose deadline had passed before it was its turn."""
         self.interceptor.not_begun(self.name, DeadlineExceeded(), context.peer)
 
 
-class Refusal(_Handler):
-    """An RPC, for its calls of which too many wait."""
-
-    def __init__(self, rpc: Rpc) -> None:
-        self._rpc = rpc
-
-    def __call__(self, _messages: object, context: Context) -> Awaitable[Never]:
-        """Returns what refuses a call."""
-        error = Overloaded("too many calls of this caller are waiting; retry")
-        self._rpc.interceptor.not_begun(self._rpc.name, error, context.peer)
-        return _abort(context, error, {})
-
-
 class IncomingCall:
     """One call of an RPC, whose metadata is known."""
 
-    __slots__ = ("_context", "_fields", "_metadata_bytes", "_room", "_rpc", "_task")
+    __slots__ = ("_context", "_fields", "_message", "_metadata_bytes", "_room", "_rpc", "_task")
     _task: asyncio.Task[Any]
 
-    def __init__(self, rpc: Rpc, context: Context, fields: Fields, metadata_bytes: int) -> None:
+    def __init__(self, rpc: Rpc, message: Context, context: Context, fields: Fields, metadata_bytes: int) -> None:
         self._rpc = rpc
+        self._message = message
         self._context = context
         # Asked once more for its metadata, grpcio would copy it once more.
         self._fields = fields
@@ -156,12 +138,12 @@ class IncomingCall:
             if calls.hold is not None:
                 await calls.hold.wait()
             if refusal is not None:
-                await _abort(context, refusal, metadata)
+                request_id = (isinstance(refusal, Internal) and refusal.request_id) or request_id_from(metadata)
+                await _end(context, _Status.of(refusal), request_id)
         except asyncio.CancelledError:
             callers.wasted.given_up(context, time.monotonic() - came)
             raise
         else:
-            sends()
             return answer
         finally:
             calls.end()
@@ -172,7 +154,7 @@ class IncomingCall:
 
     async def _receive(self, organization_id: str, deadline: float) -> Message:
         rpc = self._rpc
-        message = await rpc.receiver.receive(self._context, self._task, self._room, organization_id, deadline)
+        message = await rpc.receiver.receive(self._message, self._task, self._room, organization_id, deadline)
         rpc.callers.ledger.arrived(self._context, len(message))
         if len(message) > LARGE_BYTES or is_compressed(message):
             request = await rpc.interceptor.stints.run(self._parse_large(message), deadline)
@@ -235,11 +217,28 @@ def _parsed(rpc: Rpc, message: bytes) -> Message:
         raise malformed("the request is no message of this method, or not UTF-8") from None
 
 
-async def _abort(context: Context, error: ServiceError, metadata: dict[str, Any]) -> Never:
-    status = status_from_error(error, limit=MAX_VIOLATION_BYTES)
-    request_id = (isinstance(error, Internal) and error.request_id) or request_id_from(metadata)
-    trailing_metadata = [("grpc-status-details-bin", status.SerializeToString()), ("x-request-id", request_id)]
-    if error.retry_after is not None:
-        # What gRPC's built-in retries read.
-        trailing_metadata.append(("grpc-retry-pushback-ms", str(round(error.retry_after * 1000))))
-    await abort(context, _CODES[status.code], status.message, trailing_metadata)
+class _Status(NamedTuple):
+    """What grpcio is to say of an error."""
+
+    code: grpc.StatusCode
+    message: str
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
+
+    @classmethod
+    def of(cls, error: ServiceError) -> Self:
+        """Returns what is to be said of an error."""
+        status = status_from_error(error, limit=MAX_VIOLATION_BYTES)
+        fields: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
+        if error.retry_after is not None:
+            # What gRPC's built-in retries read.
+            fields.append(("grpc-retry-pushback-ms", str(round(error.retry_after * 1000))))
+        return cls(_CODES[status.code], status.message, tuple(fields))
+
+
+async def _end(context: Context, status: _Status, request_id: str) -> Never:
+    trailing_metadata = (*status.trailing_metadata, ("x-request-id", request_id))
+    await end(context, status.code, status.message, trailing_metadata)
+
+
+_TOO_MANY = Overloaded("too many calls of this caller are waiting; retry")
+_TOO_MANY_STATUS = _Status.of(_TOO_MANY)

@@ -8,7 +8,7 @@ from typing import Any, Never
 
 import grpc
 
-from server.rpc.contexts import Context, abort, sends
+from server.rpc.contexts import Context, end, sends
 from server.rpc.guard.gate import Gate
 
 # Until a client has acknowledged this limit grpcio keeps another, 16 MiB. Many fields take few bytes on the wire where
@@ -31,7 +31,7 @@ async def refuse(context: Context, gate: Gate) -> Never:
     gate.refuse_all(context.peer())
     # grpcio leaves the metadata of every call in a cycle, and this is megabytes, and young.
     gc.collect(1)
-    await abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is too large")
+    await end(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is too large")
 
 
 class MetadataLimit(grpc.GenericRpcHandler):
@@ -39,6 +39,7 @@ class MetadataLimit(grpc.GenericRpcHandler):
 
     def __init__(self, gate: Gate) -> None:
         async def refuse_call(_messages: object, context: Context) -> Never:
+            sends()
             await refuse(context, gate)
 
         self._refusal: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(refuse_call)

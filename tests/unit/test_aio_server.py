@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from server.rpc.aio_server import Server
 from server.rpc.contexts import Context
 from server.rpc.guard.gate import Gate
 from server.rpc.guard.ledger import Ledger
-from server.rpc.handlers import Refusal, Rpc
+from server.rpc.handlers import Rpc
 from server.rpc.intake import AT_ONCE, Intake
 
 METHOD = "/a.Service/Call"
@@ -25,24 +25,17 @@ METHOD = "/a.Service/Call"
 class Handler:
     """Counts how often the event loop comes round until it is called, and answers with the message."""
 
-    request_streaming, response_streaming = True, False
-    request_deserializer = response_serializer = None
-
     def __init__(self) -> None:
         self.round = 0
         self.begun: list[int] = []
         self.peers: set[str] = set()
         self.called = asyncio.Event()
 
-    @property
-    def stream_unary(self) -> Callable[[object, Context], Awaitable[Any]]:
-        return self._answer
-
     def service(self, _details: object) -> Any:
         """Finds itself, for grpcio left to itself."""
-        return grpc.stream_unary_rpc_method_handler(self._answer)
+        return grpc.stream_unary_rpc_method_handler(self.answer)
 
-    async def _answer(self, _messages: object, context: Context) -> Any:
+    async def answer(self, _message: object, context: Context) -> Any:
         self.begun.append(self.round)
         self.peers.add(context.peer())
         self.called.set()
@@ -89,7 +82,7 @@ async def _serving(server: Any) -> AsyncIterator[grpc.aio.Channel]:
 
 async def test_many_calls_are_taken_in_at_once() -> None:
     handler = Handler()
-    rpcs: Any = {METHOD: handler}
+    rpcs: Any = {METHOD: handler.answer}
     assert await _rounds(Server(rpcs, [], Gate(Ledger()), Intake(Ledger()), []), handler) < AT_ONCE / 2
 
 
@@ -102,7 +95,7 @@ async def test_left_to_itself_grpcio_takes_them_in_one_by_one() -> None:
 
 async def test_calls_of_whoever_is_shut_out_are_not_begun() -> None:
     handler, gate = Handler(), Gate(Ledger())
-    rpcs: Any = {METHOD: handler}
+    rpcs: Any = {METHOD: handler.answer}
     server = Server(rpcs, [], gate, Intake(Ledger()), [])
     async with _serving(server) as channel:
         method: Any = channel.unary_unary(METHOD)
@@ -135,7 +128,9 @@ class RefusedRpc:
 
     def __init__(self) -> None:
         self.counted: list[ServiceError] = []
-        self.refusal = Refusal(cast("Rpc", self))
+
+    async def refuse(self, context: Context) -> None:
+        await Rpc.refuse(cast("Rpc", self), context)
 
     @property
     def interceptor(self) -> RefusedRpc:
@@ -161,7 +156,7 @@ async def test_who_has_too_many_calls_waiting_is_told_when_to_call_again() -> No
 
 async def test_a_server_that_stops_lets_calls_finish_and_takes_no_more() -> None:
     handler = Handler()
-    rpcs: Any = {METHOD: handler}
+    rpcs: Any = {METHOD: handler.answer}
     server = Server(rpcs, [], Gate(Ledger()), Intake(Ledger()), [])
     async with _serving(server) as channel:
         method: Any = channel.stream_unary(METHOD)
