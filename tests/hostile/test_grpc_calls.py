@@ -12,6 +12,7 @@ import pytest
 from participants.v1 import participant_service_pb2 as messages
 
 from server.auth.keys import new_key
+from server.rpc.request_message import MAX_CALLS
 from tests.bench.http2 import ACK, END_STREAM, Type, frame
 from tests.conftest import Deployment
 from tests.hostile.crowd import crowd, gone_at_once
@@ -184,6 +185,22 @@ def test_calls_of_callers_who_are_gone_at_once(deployment: Deployment, has_key: 
     attack = gone_at_once(frame(Type.SETTINGS, ACK, 0) + calls, seconds=FLOOD_SECONDS, reset=True)
     with (
         others_unhurt(deployment, WORST_OF_CROWDS, WORST_OF_NEWCOMERS),
+        crowd(size, lambda: Wire(deployment.service.grpc_address), attack),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("size", [4, *(pytest.param(size, marks=alone) for size in (64, 200))])
+def test_calls_without_a_message_of_callers_who_go_together(deployment: Deployment, size: int) -> None:
+    metadata = [("x-api-key", deployment.tenant.key)]
+    calls = b"".join(headers(stream, f"{SERVICE}/GetParticipant", metadata) for stream in range(1, 2 * MAX_CALLS, 2))
+
+    def attack(wire: Wire) -> None:
+        wire.send(frame(Type.SETTINGS, ACK, 0) + calls)
+        time.sleep(FLOOD_SECONDS)
+
+    with (
+        others_unhurt(deployment, worst_of_newcomers=WORST_OF_NEWCOMERS if size == 200 else None),
         crowd(size, lambda: Wire(deployment.service.grpc_address), attack),
     ):
         pass
