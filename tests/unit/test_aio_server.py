@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -151,6 +152,23 @@ async def test_who_has_too_many_calls_waiting_is_told_when_to_call_again() -> No
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "grpc-retry-pushback-ms" in dict(refused.value.trailing_metadata() or ())
     assert [error.reason for error in rpc.counted] == ["QUEUE_FULL"]
+    await server.shutdown(None)
+
+
+async def test_of_calls_that_are_refused_nothing_stays() -> None:
+    rpcs: Any = {METHOD: RefusedRpc()}
+    server = Server(rpcs, [], Gate(Ledger()), Full(Ledger()), [])
+    gc.collect()
+    gc.disable()
+    async with _serving(server) as channel:
+        method: Any = channel.unary_unary(METHOD)
+        left = []
+        for _ in range(3):
+            for _ in range(20):
+                assert await method(b"a message", timeout=10).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            left.append(sum(type(each).__name__ == "RPCState" for each in gc.get_objects()))
+    gc.enable()
+    assert left[-1] <= left[0] + 3
     await server.shutdown(None)
 
 
