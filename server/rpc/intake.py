@@ -13,7 +13,7 @@ from server.round_robin import RoundRobin
 from server.rpc.guard.ledger import Ledger
 
 # Each time the event loop comes round: few enough for all else that it has to see to, and enough to share statements.
-AT_ONCE = 16
+AT_ONCE = 32
 # Of strangers so few begin where the event loop takes longer than this to come round, in seconds: until its metadata is
 # known, which may be megabytes, nobody can tell how long a call takes.
 STRANGERS_AT_ONCE, SLOW = 2, 0.01
