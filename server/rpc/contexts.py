@@ -54,7 +54,7 @@ async def write(context: Context, message: Any) -> None:
 
 
 async def abort(context: Context, code: grpc.StatusCode, message: str) -> NoReturn:
-    """Ends a call with an error that grpcio takes in itself. See `end`."""
+    """Ends a call that grpcio takes in itself with an error. See `end`."""
     sends()
     await end(context, code, message)
 

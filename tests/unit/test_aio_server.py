@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,8 +18,7 @@ from server.rpc.guard.gate import Gate
 from server.rpc.guard.ledger import Ledger
 from server.rpc.handlers import Rpc
 from server.rpc.intake import AT_ONCE, Intake
-
-METHOD = "/a.Service/Call"
+from tests.support.rpc_server import METHOD, calls_held
 
 
 class Handler:
@@ -155,19 +153,17 @@ async def test_who_has_too_many_calls_waiting_is_told_when_to_call_again() -> No
     await server.shutdown(None)
 
 
+@pytest.mark.usefixtures("no_collector")
 async def test_of_calls_that_are_refused_nothing_stays() -> None:
     rpcs: Any = {METHOD: RefusedRpc()}
     server = Server(rpcs, [], Gate(Ledger()), Full(Ledger()), [])
-    gc.collect()
-    gc.disable()
     async with _serving(server) as channel:
         method: Any = channel.unary_unary(METHOD)
         left = []
         for _ in range(3):
             for _ in range(20):
                 assert await method(b"a message", timeout=10).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            left.append(sum(type(each).__name__ == "RPCState" for each in gc.get_objects()))
-    gc.enable()
+            left.append(calls_held())
     assert left[-1] <= left[0] + 3
     await server.shutdown(None)
 

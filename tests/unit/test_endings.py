@@ -8,14 +8,10 @@ from typing import Any
 
 import grpc
 
-from server.rpc.aio_server import Server
 from server.rpc.contexts import Context
 from server.rpc.endings import AT_ONCE, Endings
-from server.rpc.guard.gate import Gate
-from server.rpc.guard.ledger import Ledger
-from server.rpc.intake import Intake
+from tests.support.rpc_server import METHOD, serving
 
-METHOD = "/a.Service/Call"
 CALLS = 10 * AT_ONCE
 
 
@@ -99,24 +95,18 @@ class Waiting:
 async def _ended_at_once(*, ours: bool) -> int:
     """Returns how many of many calls end at once, at the most, when their caller closes its connection."""
     waiting = Waiting()
-    rpcs: Any = {METHOD: waiting.answer} if ours else {}
-    handler: Any = grpc.stream_unary_rpc_method_handler(waiting.answer)
-    others = [] if ours else [grpc.method_handlers_generic_handler("a.Service", {"Call": handler})]
-    server = Server(rpcs, others, Gate(Ledger()), Intake(Ledger()), [])
-    port = server.add_insecure_port(b"127.0.0.1:0")
-    await server.start()
-    # A client that has threads of its own.
-    channel = grpc.insecure_channel(f"127.0.0.1:{port}")
-    method: Any = channel.unary_unary(METHOD)
-    calls = [method.future(b"a message") for _ in range(CALLS)]
-    async with asyncio.timeout(10):
-        await waiting.all_begun.wait()
-    for call in calls:
-        call.cancel()
-    channel.close()
-    time.sleep(0.2)  # noqa: ASYNC251  # that the event loop is busy is the point
-    await waiting.rounds.all_ended()
-    await server.shutdown(None)
+    async with serving(waiting.answer, ours=ours) as address:
+        # A client that has threads of its own.
+        channel = grpc.insecure_channel(address)
+        method: Any = channel.unary_unary(METHOD)
+        calls = [method.future(b"a message") for _ in range(CALLS)]
+        async with asyncio.timeout(10):
+            await waiting.all_begun.wait()
+        for call in calls:
+            call.cancel()
+        channel.close()
+        time.sleep(0.2)  # noqa: ASYNC251  # that the event loop is busy is the point
+        await waiting.rounds.all_ended()
     return waiting.rounds.most()
 
 
