@@ -15,7 +15,7 @@ from typing import Any
 from server.rpc.contexts import Sent
 
 # Each time the event loop comes round. What ends takes it some tens of microseconds.
-AT_ONCE = 48
+AT_ONCE = 96
 
 
 class Endings:

@@ -19,7 +19,7 @@ AT_ONCE = 32
 STRANGERS_AT_ONCE, SLOW = 2, 0.01
 # So many may wait of key holders, and as many of strangers; each takes some kilobytes. Of an organization, or of a
 # stranger's connection, as many may as are left free, and one in any case: so there is room for whoever comes.
-MAX_WAITING = 4_000
+MAX_WAITING = 2_000
 
 
 class Intake:

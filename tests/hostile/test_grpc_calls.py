@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 
+import grpc
 import pytest
 from participants.v1 import participant_service_pb2 as messages
+from participants.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
 from server.auth.keys import new_key
 from server.rpc.request_message import MAX_CALLS
@@ -92,6 +95,32 @@ def test_calls_that_waited_may_all_be_given_up_together(deployment: Deployment) 
             again = wire.call(CREATE, key)
             wire.message(again, VALID)
             assert any(kind == Type.DATA for kind, _ in wire.until_ended(again))
+
+
+@pytest.mark.parametrize("size", [4, pytest.param(50, marks=alone)])
+async def test_nobody_is_cut_off_who_comes_with_many_and_makes_many_calls_at_once(
+    deployment: Deployment, size: int
+) -> None:
+    address, metadata = deployment.service.grpc_address, [("x-api-key", deployment.tenant.key)]
+    request = messages.CreateParticipantRequest(external_id="hostile")
+
+    async def call(channel: grpc.aio.Channel) -> str:
+        try:
+            await ParticipantServiceStub(channel).CreateParticipant(request, metadata=metadata, timeout=20)
+        except grpc.aio.AioRpcError as error:
+            return error.code().name
+        return "OK"
+
+    with others_unhurt(deployment, WORST_OF_CROWDS):
+        async with AsyncExitStack() as stack:
+            # Each with a connection of its own.
+            options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+            channels = [
+                await stack.enter_async_context(grpc.aio.insecure_channel(address, options)) for _ in range(size)
+            ]
+            codes = await asyncio.gather(*(call(channel) for channel in channels for _ in range(MAX_CALLS)))
+    assert set(codes) <= {"OK", "RESOURCE_EXHAUSTED"}
+    assert "OK" in codes
 
 
 @pytest.mark.parametrize("at_once", [1, 32])
