@@ -6,7 +6,7 @@ A peer is named as grpcio names it. One that has had a call with a good key is a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from server.rpc.contexts import Context
 
@@ -96,6 +96,10 @@ class Ledger:
         """Returns all peers that it knows anything of."""
         return {*self.organizations(), *self.accounted()}
 
+    def owed(self) -> Set[str]:
+        """Returns the peers that have not taken all their answers yet."""
+        return set(self.unread().values())
+
     def unread(self) -> dict[Context, str]:
         """Returns the calls whose answers are not read yet, with their peers."""
-        return {call: peer for call, peer in self._open.items() if call.done()}
+        return {call: peer for call, peer in self._open.copy().items() if call.done()}

@@ -68,15 +68,18 @@ class Tarpit:
         self,
         guilty: Container[str],
         resting: Container[str],
+        owed: Container[str],
         doubt: Callable[[str], float],
         now: float,
         *,
         may_hear: bool,
     ) -> None:
-        """Silences the guilty for good who have been suspects for as long as there is doubt, in seconds; hears another
-        suspect again that is not resting, if any may be heard; and cuts off who has been silent for long enough.
+        """Silences the guilty for good who have been suspects for as long as there is doubt, in seconds; hears others
+        again that are not resting: all that are owed an answer, and one more, if it may be heard; and cuts off who has
+        been silent for long enough.
 
-        What the others have sent meanwhile is not known: so they are heard one after the other.
+        Until it is taken, an answer is held, and its call. What else they have sent meanwhile is not known: so those
+        that are owed none are heard one after the other.
         """
         for peer, silent in list(self._silent.items()):
             is_over = silent.since + SILENCE <= now or not silent.taken.is_open()
@@ -86,7 +89,11 @@ class Tarpit:
                     self._end(peer).close()
             elif is_over or (peer in guilty and silent.since + doubt(peer) <= now):
                 self._condemn(peer)
-            elif may_hear and peer not in guilty and peer not in resting:
+            elif peer in guilty or peer in resting:
+                continue
+            elif peer in owed:
+                self._end(peer).give_back()
+            elif may_hear:
                 may_hear = False
                 self._end(peer).give_back()
 

@@ -75,7 +75,7 @@ class _Watch:
         self._watchdog = watchdog
         self._connections = Connections(port)
         self._little, self._least = (Limit._make(size + tls_bytes for size in limit) for limit in (LITTLE, LEAST))
-        self._gate = callers.gate
+        self._ledger, self._gate = callers.ledger, callers.gate
         self._buffers = buffers
         self._unaccounted = Unaccounted(callers.ledger)
         self._eviction = Eviction(callers.ledger)
@@ -162,12 +162,13 @@ class _Watch:
     ) -> None:
         of_holders = 0.0 if pressure.is_critical else DOUBT
         of_strangers = min(of_holders, SHORT_DOUBT) if pressure.is_short else of_holders
-        # Who was silenced before more of it was read has to wait while memory is short: what else it sent is not known.
         self._tarpit.look(
             guilty,
             resting,
+            self._ledger.owed() if self._tarpit and not pressure.is_critical else frozenset(),
             lambda peer: of_holders if peer in holders else of_strangers,
             now,
+            # Who was silenced before more of it was read has to wait: what else it sent may fill the memory.
             may_hear=not pressure.is_short,
         )
 
