@@ -14,7 +14,7 @@ from typing import Any
 
 from server.rpc.contexts import Sent
 
-# Each time the event loop comes round. What ends takes it some tens of microseconds.
+# Each time the event loop comes round. An end takes it some tens of microseconds; until then the call holds memory.
 AT_ONCE = 96
 
 

@@ -17,8 +17,9 @@ AT_ONCE = 32
 # Of strangers so few begin where the event loop takes longer than this to come round, in seconds: until its metadata is
 # known, which may be megabytes, nobody can tell how long a call takes.
 STRANGERS_AT_ONCE, SLOW = 2, 0.01
-# So many may wait of key holders, and as many of strangers; each takes some kilobytes. Of an organization, or of a
-# stranger's connection, as many may as are left free, and one in any case: so there is room for whoever comes.
+# So many may wait of key holders, and as many of strangers; each takes some kilobytes, of which Python keeps some for
+# ever. Of an organization, or of a stranger's connection, as many may as are left free, and one in any case: so there
+# is room for whoever comes.
 MAX_WAITING = 2_000
 
 
