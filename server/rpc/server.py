@@ -82,9 +82,10 @@ OPTIONS = [
     ("grpc.http2.bdp_probe", 0),
     ("grpc.server_handshake_timeout_ms", 10_000),
     # Calls of one RPC that wait to be taken in, and take some kilobytes each, also those of callers who have gone. From
-    # the first on grpcio refuses some, by chance, and from the second on all.
-    ("grpc.server.max_pending_requests", 8_000),
-    ("grpc.server.max_pending_requests_hard_limit", 10_000),
+    # the first on grpcio refuses some, whosever they are, by chance, and from the second on all; before that the guard
+    # sees who fills the memory with them.
+    ("grpc.server.max_pending_requests", 16_000),
+    ("grpc.server.max_pending_requests_hard_limit", 20_000),
     # Callers come back to all replicas, also to new ones, and a connection that is of no use is not kept: at this age
     # it is told to take no new calls, and those under way, which no deadline lets take longer, are let finish. A health
     # watch never ends by itself, nor does a call whose answer is not read.
